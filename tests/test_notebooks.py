@@ -1,0 +1,60 @@
+"""Every notebook: stored clean, of one form, and running from end to end on the profile `smoke`."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from lib import runner
+from lib.profiles import ROOT, load_profile
+
+NOTEBOOKS = list(runner.notebooks().values())
+HEADINGS = ["Question", "Parameters", "Run", "Table", "Figure", "Reading"]
+
+
+def test_there_are_notebooks():
+    assert {path.stem for path in NOTEBOOKS} >= {"00_published_numbers", "01_protocol"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestForm:
+    def cells(self, path, kind="code"):
+        return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+    def test_is_stored_without_outputs_or_traces_of_a_run(self, path):
+        assert all(not cell.outputs and cell.execution_count is None for cell in self.cells(path))
+        assert all(cell.source.strip() for cell in self.cells(path))
+        keys = {key for kind in ("code", "markdown") for cell in self.cells(path, kind) for key in cell.metadata}
+        assert keys <= {"tags"}
+        metadata = nbformat.read(path, as_version=4).metadata
+        assert "papermill" not in metadata
+        assert metadata.kernelspec.name == "python3"
+
+    def test_has_one_commented_parameters_cell_that_begins_with_the_profile(self, path):
+        (parameters,) = (cell for cell in self.cells(path) if "parameters" in cell.metadata.get("tags", []))
+        lines = parameters.source.splitlines()
+        assert lines[0].startswith('profile = "mini"')
+        assert all(re.fullmatch(r"\w+ = .+  # .+", line) for line in lines)
+
+    def test_has_the_house_headings_and_keeps_functions_in_lib(self, path):
+        text = "\n".join(cell.source for cell in self.cells(path, "markdown"))
+        assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
+        code = [cell.source for cell in self.cells(path)]
+        assert len(code) <= 12
+        assert not re.search(r"^\s*(def|class) |^\s*!", "\n".join(code), re.M)
+
+
+def test_the_series_runs_on_smoke_from_any_folder(tmp_path):
+    """Through the runner, as run_all.sh calls it; appended notebooks (A1, ...) have tests of their own."""
+    smoke = load_profile("smoke")
+    command = [sys.executable, "-m", "lib.runner", "--profile", "smoke"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr[-3000:]
+    tables = {path.name: path.read_bytes() for path in smoke.tables_dir.iterdir()}
+    figures = {path.name: path.read_bytes() for path in smoke.figures_dir.iterdir()}
+    assert {name[:2] for name in tables} >= {"00", "01"}
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    assert tables == {path.name: path.read_bytes() for path in smoke.tables_dir.iterdir()}
+    assert figures == {path.name: path.read_bytes() for path in smoke.figures_dir.iterdir()}
