@@ -1,0 +1,44 @@
+"""Interval of a share over pairs that come in groups: pairs of one object are alike, so objects are resampled."""
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from lib.stats.intervals import CONFIDENCE, Estimate, clopper_pearson
+
+FEW = 20  # below so many objects the bootstrap covers too little (tests/test_stats_coverage.py)
+
+
+def share_by_object(
+    numerator, denominator, objects, seed: int, confidence: float = CONFIDENCE, n_resamples: int = 9999
+) -> Estimate:
+    """sum(numerator) / sum(denominator) over pairs, with an interval that treats objects as the independent units.
+
+    numerator, denominator, objects: (n_pairs,), 0 <= numerator <= denominator; objects are ids of any sortable type.
+    BCa bootstrap over objects (Efron 1987), a function of the data and the seed alone: the order of the pairs does
+    not matter. Where it cannot work (fewer than `FEW` objects, or every object with the same share, as in all or
+    none) or is not needed (one pair an object) the interval is Clopper-Pearson with objects as the trials. Objects
+    whose denominator is 0 carry no information and are left out.
+    """
+    ids, index = np.unique(np.asarray(objects), return_inverse=True)
+    above = np.bincount(index, np.asarray(numerator, float), minlength=len(ids))
+    below = np.bincount(index, np.asarray(denominator, float), minlength=len(ids))
+    above, below = above[below > 0], below[below > 0]
+    total, n_objects = below.sum(), len(below)
+    if not n_objects:
+        return Estimate(np.nan, 0.0, 1.0, 0, "nothing to estimate")
+    value = float(above.sum() / total)
+    if n_objects < FEW or total == n_objects or np.ptp(above / below) == 0:
+        low, high = clopper_pearson(value * n_objects, n_objects, confidence)
+        method = "Clopper-Pearson" if total == n_objects else "Clopper-Pearson over objects"
+        return Estimate(value, float(low), float(high), int(total), method)
+    interval = bootstrap(
+        (above, below),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=n_resamples,
+        confidence_level=confidence,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high), int(total), "bootstrap over objects")
