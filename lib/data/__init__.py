@@ -1,0 +1,1 @@
+"""Objects, their photos and their corruptions."""
