@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import logging
 import os
 import re
 import sys
@@ -81,17 +82,15 @@ def execute(path: Path, parameters: dict, profile: Profile) -> None:
     target = profile.executed_dir / path.name
     partial = target.with_name(f".{path.stem}.{os.getpid()}.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
-    progress = {"desc": path.stem, "mininterval": 0.5 if sys.stderr.isatty() else 30}
-    given = {"profile": profile.name, **parameters}
     try:
         execute_notebook(
             str(path),
             str(partial),
-            given,
+            {"profile": profile.name, **parameters},
             kernel_name="python3",
-            progress_bar=progress,
+            progress_bar={"desc": path.stem, "mininterval": 0.5 if sys.stderr.isatty() else 30},
             cwd=Path.cwd(),
-            log_output=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of unencrypted ports on this machine
         )
     except PapermillExecutionError as error:
         os.replace(partial, target)
@@ -114,6 +113,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--profile", default="mini", help=f"{', '.join(profile_names())}; default: mini")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # a kernel's harmless warnings would break the progress lines
     parameters = {name: parse_value(value) for name, value in options.parameters}
     try:
         profile = load_profile(parameters.pop("profile", options.profile))

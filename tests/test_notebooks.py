@@ -6,6 +6,7 @@ import sys
 
 import nbformat
 import pytest
+from papermill import inspect_notebook
 
 from lib import runner
 from lib.profiles import ROOT, load_profile
@@ -37,6 +38,9 @@ class TestForm:
         lines = parameters.source.splitlines()
         assert lines[0].startswith('profile = "mini"')
         assert all(re.fullmatch(r"\w+ = .+  # .+", line) for line in lines)
+        understood = inspect_notebook(str(path))  # it passes over a line that it cannot parse
+        assert list(understood) == [line.split()[0] for line in lines]
+        assert all(parameter["help"] for parameter in understood.values())
 
     def test_has_the_house_headings_and_keeps_functions_in_lib(self, path):
         text = "\n".join(cell.source for cell in self.cells(path, "markdown"))
