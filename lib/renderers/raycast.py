@@ -1,0 +1,87 @@
+"""Normals, depth, silhouettes and shaded colors of a mesh by ray casting (open3d, that is Embree)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import open3d as o3d
+import trimesh
+
+from lib.errors import BadInput
+from lib.renderers.cameras import Camera, rays
+from lib.renderers.triangles import triangles, vertex_colors
+
+AMBIENT = 0.5
+HEAD_LIGHT = np.array([-0.2, 0.7, 1.0], np.float32)  # from above the left shoulder, so that a box's sides differ
+HEAD_LIGHT /= np.linalg.norm(HEAD_LIGHT)
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """V views of a mesh, H = W = size.
+
+    normal: (V,H,W,3) float32, geometric unit normals in camera space, turned to the viewer; 0 where there is nothing.
+    depth: (V,H,W) float32 along the viewing axis, infinite where there is nothing. mask: (V,H,W) bool.
+    face, barycentric: the face hit, and the weights (V,H,W,2) of its second and third corner; undefined off the mask.
+    corner_colors: (F,3,3) float32 colors of the faces' corners.
+    """
+
+    normal: np.ndarray
+    depth: np.ndarray
+    mask: np.ndarray
+    face: np.ndarray
+    barycentric: np.ndarray
+    corner_colors: np.ndarray
+
+    @cached_property
+    def color(self) -> np.ndarray:
+        """(V,H,W,3) float32 in [0,1]: unshaded vertex color, interpolated; 0 where there is nothing."""
+        weight = self.barycentric[self.mask]
+        weight = np.concatenate([1 - weight.sum(1, keepdims=True), weight], 1)
+        color = np.zeros_like(self.normal)
+        color[self.mask] = np.einsum("nc,ncd->nd", weight, self.corner_colors[self.face[self.mask]])
+        return color
+
+
+def render(mesh: trimesh.Trimesh, cameras: Sequence[Camera], size: int) -> Views:
+    """Views of `size` pixels, bit-identical on repeat. Raises BadInput for a mesh without a proper surface."""
+    vertices, faces = triangles(mesh)
+    # Built on one thread: which of two coincident faces is seen must not depend on the number of cores.
+    scene = o3d.t.geometry.RaycastingScene(nthreads=1)
+    scene.add_triangles(o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32)))
+    ray = rays(cameras, size)
+    hits = scene.cast_rays(o3d.core.Tensor.from_numpy(ray))
+    normal, depth = hits["primitive_normals"].numpy(), hits["t_hit"].numpy()
+    mask = np.isfinite(depth)
+    for image, seen, direction, camera in zip(normal, mask, ray[..., 3:], cameras, strict=True):
+        facing = image[seen]
+        facing[np.einsum("nc,nc->n", facing, direction[seen]) > 0] *= -1
+        image[seen] = np.einsum("dc,nc->nd", camera.rotation.astype(np.float32), facing)
+    corner_colors = vertex_colors(mesh)[faces]
+    return Views(normal, depth, mask, hits["primitive_ids"].numpy(), hits["primitive_uvs"].numpy(), corner_colors)
+
+
+def normal_images(views: Views) -> np.ndarray:
+    """(V,H,W,3) uint8: normals as colors, (n + 1) / 2, on white; a surface that faces the camera is (128, 128, 255)."""
+    images = np.full(views.normal.shape, 255, np.uint8)
+    for image, normal, mask in zip(images, views.normal, views.mask, strict=True):
+        np.copyto(image, (normal * 127.5 + 128).astype(np.uint8), where=mask[..., None])
+    return images
+
+
+def shaded_images(views: Views, downsample: int = 1) -> np.ndarray:
+    """(V,H,W,4) uint8 RGBA, straight alpha: vertex color under a head light with some ambient light.
+
+    downsample: averages blocks of that many pixels a side, for smooth edges of views rendered that much larger.
+    Raises BadInput where it does not divide the views' size.
+    """
+    count, size = views.mask.shape[:2]
+    if downsample < 1 or size % downsample:
+        raise BadInput("downsample", f"{downsample} does not divide {size} pixels", "Render a multiple of it.")
+    light = AMBIENT + (1 - AMBIENT) * np.maximum(views.normal @ HEAD_LIGHT, 0)
+    rgba = np.concatenate([views.color * light[..., None], np.ones_like(light)[..., None]], -1) * views.mask[..., None]
+    side = size // downsample
+    rgba = rgba.reshape(count, side, downsample, side, downsample, 4).mean((2, 4))
+    rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)
+    return (rgba * 255 + 0.5).astype(np.uint8)
