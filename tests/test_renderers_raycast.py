@@ -154,17 +154,6 @@ def test_shading_is_full_toward_the_light_and_never_black():
     assert (image[image[..., 3] == 0] == 0).all()
 
 
-def test_downsampling_averages_alpha_and_leaves_no_dark_fringe():
-    views = render(box([0, 0, 0], [0.9, 1, 0.93], (200, 100, 50, 255)), [FRONT], 120)
-    image = shaded_images(views, downsample=5)[0]
-    alpha = views.mask[0].reshape(24, 5, 24, 5).mean((1, 3))
-    np.testing.assert_allclose(image[..., 3] / 255, alpha, atol=0.003)
-    assert ((alpha > 0) & (alpha < 1)).sum() > 20
-    assert np.ptp(image[alpha > 0][:, :3].astype(int), axis=0).max() <= 1
-    with pytest.raises(BadInput, match="does not divide"):
-        shaded_images(views, downsample=7)
-
-
 def test_views_are_bit_identical_on_repeat_even_where_faces_coincide():
     twin = chair()
     twin.visual.vertex_colors = (0, 0, 255, 255)

@@ -17,11 +17,9 @@ class Profile:
     name: str
     seed: int  # root of every random draw
     n_objects: int  # objects of the test split that notebooks show
-    photo_size: int  # side of a photo, pixels
     tile: int  # side of one view of the montage that a judge sees, pixels
     picture: int  # side of a picture drawn for people, pixels
     n_splats: int  # Gaussians on a mesh shown as splats
-    samples: int  # surface points for Chamfer distance and F-score
 
     @property
     def tables_dir(self) -> Path:

@@ -8,7 +8,6 @@ import numpy as np
 import open3d as o3d
 import trimesh
 
-from lib.errors import BadInput
 from lib.renderers.cameras import Camera, rays
 from lib.renderers.triangles import triangles, vertex_colors
 
@@ -70,18 +69,8 @@ def normal_images(views: Views) -> np.ndarray:
     return images
 
 
-def shaded_images(views: Views, downsample: int = 1) -> np.ndarray:
-    """(V,H,W,4) uint8 RGBA, straight alpha: vertex color under a head light with some ambient light.
-
-    downsample: averages blocks of that many pixels a side, for smooth edges of views rendered that much larger.
-    Raises BadInput where it does not divide the views' size.
-    """
-    count, size = views.mask.shape[:2]
-    if downsample < 1 or size % downsample:
-        raise BadInput("downsample", f"{downsample} does not divide {size} pixels", "Render a multiple of it.")
+def shaded_images(views: Views) -> np.ndarray:
+    """(V,H,W,4) uint8 RGBA, straight alpha: vertex color under a head light with some ambient light."""
     light = AMBIENT + (1 - AMBIENT) * np.maximum(views.normal @ HEAD_LIGHT, 0)
-    rgba = np.concatenate([views.color * light[..., None], np.ones_like(light)[..., None]], -1) * views.mask[..., None]
-    side = size // downsample
-    rgba = rgba.reshape(count, side, downsample, side, downsample, 4).mean((2, 4))
-    rgba[..., :3] /= np.maximum(rgba[..., 3:], 1e-6)
+    rgba = np.concatenate([views.color * light[..., None], views.mask[..., None]], -1)
     return (rgba * 255 + 0.5).astype(np.uint8)

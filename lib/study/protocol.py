@@ -1,0 +1,94 @@
+"""Notebook 01: what a judge is shown, and how much of a known damage each rendering lets it see."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lib.data.corrupt import CORRUPTIONS, Corruption, corrupt
+from lib.data.datasets import open_dataset
+from lib.data.objects import Object
+from lib.data.procedural import furniture
+from lib.errors import BadInput
+from lib.profiles import Profile
+from lib.renderers.montage import judge_montage, splat_montage
+from lib.renderers.splats import surface_splats
+
+
+def gather_objects(
+    settings: Profile, meshes: str | Path | None = None, up_axis: str | None = None
+) -> tuple[list[Object], list[BadInput]]:
+    """`settings.n_objects` objects to look at, and the files that were skipped.
+
+    Procedural furniture of the test split, or a seeded draw from the folder `meshes` (all of it, where it holds no
+    more). Raises BadInput where none of the drawn can be read.
+    """
+    if meshes is None:
+        return [furniture("test", index) for index in range(settings.n_objects)], []
+    dataset = open_dataset(meshes, up_axis)
+    drawn = dataset.subset(min(settings.n_objects, len(dataset)), settings.seed)
+    objects = list(drawn)
+    if not objects:
+        raise BadInput(meshes, f"none of the {len(drawn)} meshes drawn could be read", str(drawn.skipped[0]))
+    return objects, drawn.skipped
+
+
+def damage(objects: list, severity: float, settings: Profile) -> list[tuple[Object, Corruption]]:
+    """Every kind of corruption of every object at one severity, seeded by the object's place in the list."""
+    pairs = [(item, kind, index) for index, item in enumerate(objects) for kind in CORRUPTIONS]
+    return [
+        (item, corrupt(item.mesh, kind, severity, settings.seed + index))
+        for item, kind, index in tqdm(pairs, desc="corrupting", mininterval=1)
+    ]
+
+
+def seen(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """Mean absolute difference of two uint8 images of one shape in [0, 1], over pixels that are not white in both."""
+    drawn = (reference < 255).any(-1) | (candidate < 255).any(-1)
+    return float(np.abs(reference[drawn].astype(float) - candidate[drawn]).mean() / 255) if drawn.any() else 0.0
+
+
+def montages(mesh, settings: Profile, tile: int) -> tuple[np.ndarray, np.ndarray]:
+    """The judge's normal montage of a mesh and the same four views of its splats, uint8 (2 tile, 2 tile, 3) each."""
+    splats = surface_splats(mesh, settings.n_splats, settings.seed)
+    return judge_montage(mesh, tile), splat_montage(splats, tile)
+
+
+def damage_table(damaged: list[tuple[Object, Corruption]], settings: Profile) -> pd.DataFrame:
+    """One row per object and corruption: its true error, and how much of it each rendering shows.
+
+    `seen_in_normals` and `seen_in_splats` compare the montages of the intact and the corrupted mesh at the judge's
+    size (see `seen`).
+    """
+    rows, intact = [], {}
+    for item, corruption in tqdm(damaged, desc="rendering", mininterval=1):
+        if item.id not in intact:
+            intact[item.id] = montages(item.mesh, settings, settings.tile)
+        broken = montages(corruption.mesh, settings, settings.tile)
+        normals, splats = (seen(*pair) for pair in zip(intact[item.id], broken, strict=True))
+        error = corruption.error
+        rows.append(
+            {
+                "object": item.id,
+                "category": item.category,
+                "kind": corruption.kind,
+                "severity": corruption.severity,
+                "did": corruption.did,
+                "mask_error": error.mask,
+                "normal_error": error.normal,
+                "view_error": error.view,
+                "chamfer": error.chamfer,
+                "f_score": error.f_score,
+                "seen_in_normals": normals,
+                "seen_in_splats": splats,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def damage_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over objects of `damage_table` for each kind, and the share of what normals show that splats show too."""
+    columns = ["view_error", "f_score", "seen_in_normals", "seen_in_splats"]
+    means = table.groupby("kind", sort=False)[columns].mean()
+    return means.assign(splats_show=means.seen_in_splats / means.seen_in_normals).reset_index()
