@@ -1,5 +1,7 @@
 """Notebook 01: what a judge is shown, and how much of a known damage each rendering lets it see."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +36,11 @@ def gather_objects(
     return objects, drawn.skipped
 
 
-def damage(objects: list, severity: float, settings: Profile) -> list[tuple[Object, Corruption]]:
-    """Every kind of corruption of every object at one severity, seeded by the object's place in the list."""
-    pairs = [(item, kind, index) for index, item in enumerate(objects) for kind in CORRUPTIONS]
+def damage(
+    objects: list[Object], severity: float, settings: Profile, kinds: Sequence[str] = CORRUPTIONS
+) -> list[tuple[Object, Corruption]]:
+    """Each kind of corruption of each object at one severity, seeded by the object's place in the list."""
+    pairs = [(item, kind, index) for index, item in enumerate(objects) for kind in kinds]
     return [
         (item, corrupt(item.mesh, kind, severity, settings.seed + index))
         for item, kind, index in tqdm(pairs, desc="corrupting", mininterval=1)
@@ -49,23 +53,23 @@ def seen(reference: np.ndarray, candidate: np.ndarray) -> float:
     return float(np.abs(reference[drawn].astype(float) - candidate[drawn]).mean() / 255) if drawn.any() else 0.0
 
 
-def montages(mesh, settings: Profile, tile: int) -> tuple[np.ndarray, np.ndarray]:
+def montages(mesh, settings: Profile, tile: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The judge's normal montage of a mesh and the same four views of its splats, uint8 (2 tile, 2 tile, 3) each."""
-    splats = surface_splats(mesh, settings.n_splats, settings.seed)
-    return judge_montage(mesh, tile), splat_montage(splats, tile)
+    return judge_montage(mesh, tile), splat_montage(surface_splats(mesh, settings.n_splats, seed), tile)
 
 
 def damage_table(damaged: list[tuple[Object, Corruption]], settings: Profile) -> pd.DataFrame:
     """One row per object and corruption: its true error, and how much of it each rendering shows.
 
     `seen_in_normals` and `seen_in_splats` compare the montages of the intact and the corrupted mesh at the judge's
-    size (see `seen`).
+    size (see `seen`). Splats are laid at random, so two sets on one mesh differ too: a row of kind "intact" for each
+    object compares it with itself and gives that floor.
     """
     rows, intact = [], {}
-    for item, corruption in tqdm(damaged, desc="rendering", mininterval=1):
+    for item, corruption in tqdm(_with_floor(damaged), desc="rendering", mininterval=1):
         if item.id not in intact:
-            intact[item.id] = montages(item.mesh, settings, settings.tile)
-        broken = montages(corruption.mesh, settings, settings.tile)
+            intact[item.id] = montages(item.mesh, settings, settings.tile, settings.seed)
+        broken = montages(corruption.mesh, settings, settings.tile, settings.seed + 1)
         normals, splats = (seen(*pair) for pair in zip(intact[item.id], broken, strict=True))
         error = corruption.error
         rows.append(
@@ -87,8 +91,17 @@ def damage_table(damaged: list[tuple[Object, Corruption]], settings: Profile) ->
     return pd.DataFrame(rows)
 
 
+def _with_floor(damaged: list[tuple[Object, Corruption]]) -> list[tuple[Object, Corruption]]:
+    floor = {item.id: (item, replace(corrupt(item.mesh, CORRUPTIONS[0], 0, 0), kind="intact")) for item, _ in damaged}
+    return [*floor.values(), *damaged]
+
+
 def damage_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over objects of `damage_table` for each kind, and the share of what normals show that splats show too."""
+    """Means over objects of `damage_table` for each kind.
+
+    `splats_show`: what the splats show above their floor, as a share of what the normals show.
+    """
     columns = ["view_error", "f_score", "seen_in_normals", "seen_in_splats"]
     means = table.groupby("kind", sort=False)[columns].mean()
-    return means.assign(splats_show=means.seen_in_splats / means.seen_in_normals).reset_index()
+    above = means.seen_in_splats - means.seen_in_splats["intact"]
+    return means.assign(splats_show=above / means.seen_in_normals.where(means.seen_in_normals > 0)).reset_index()

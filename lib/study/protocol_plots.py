@@ -24,15 +24,17 @@ def photo_gallery(objects: list[Object], settings: Profile) -> Figure:
     return _gallery(rows, ["clean", *SEVERITIES], [item.category for item in objects])
 
 
-def rendering_gallery(damaged: list[tuple[Object, Corruption]], kind: str, settings: Profile) -> Figure:
-    """A row per object: normal montage and splat montage, intact and corrupted by `kind`."""
-    rows, names = [], []
+def rendering_gallery(damaged: list[tuple[Object, Corruption]], settings: Profile) -> Figure:
+    """A row per corrupted object: normal montage and splat montage, intact and corrupted."""
+    rows = []
     for item, corruption in damaged:
-        if corruption.kind == kind:
-            pairs = [montages(mesh, settings, settings.picture // 2) for mesh in (item.mesh, corruption.mesh)]
-            rows.append([pair[which] for which in (0, 1) for pair in pairs])
-            names.append(item.category)
-    return _gallery(rows, ["normals, intact", f"normals, {kind}", "splats, intact", f"splats, {kind}"], names)
+        pairs = [
+            montages(mesh, settings, settings.picture // 2, settings.seed) for mesh in (item.mesh, corruption.mesh)
+        ]
+        rows.append([pair[which] for which in (0, 1) for pair in pairs])
+    kind = damaged[0][1].kind
+    columns = ["normals, intact", f"normals, {kind}", "splats, intact", f"splats, {kind}"]
+    return _gallery(rows, columns, [item.category for item, _ in damaged])
 
 
 def corruption_gallery(item: Object, settings: Profile, severities=(0.25, 0.5, 1.0)) -> Figure:
@@ -56,7 +58,7 @@ def visibility(table: pd.DataFrame) -> Figure:
     sns.barplot(**look, errorbar=None, alpha=0.6)
     sns.stripplot(**look, dodge=True, jitter=False, size=3, legend=False)
     axis.set(xlabel="mean change of the drawn pixels", ylabel="", xlim=(0, None))
-    axis.legend(title=None, loc="lower right")
+    axis.legend(title=None, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 
