@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.data.corrupt import CORRUPTIONS, Corruption, corrupt
+from lib.data.datasets import UNKNOWN
 from lib.data.degrade import SEVERITIES, degrade
 from lib.data.objects import Object
 from lib.data.photos import render_photo
@@ -21,7 +22,7 @@ def photo_gallery(objects: list[Object], settings: Profile) -> Figure:
     for index, item in enumerate(objects):
         photo = render_photo(item.mesh, settings.picture)
         rows.append([photo] + [degrade(photo, name, settings.seed + index) for name in SEVERITIES])
-    return _gallery(rows, ["clean", *SEVERITIES], [item.category for item in objects])
+    return _gallery(rows, ["clean", *SEVERITIES], [_name(item) for item in objects])
 
 
 def rendering_gallery(damaged: list[tuple[Object, Corruption]], settings: Profile) -> Figure:
@@ -34,7 +35,7 @@ def rendering_gallery(damaged: list[tuple[Object, Corruption]], settings: Profil
         rows.append([pair[which] for which in (0, 1) for pair in pairs])
     kind = damaged[0][1].kind
     columns = ["normals, intact", f"normals, {kind}", "splats, intact", f"splats, {kind}"]
-    return _gallery(rows, columns, [item.category for item, _ in damaged])
+    return _gallery(rows, columns, [_name(item) for item, _ in damaged])
 
 
 def corruption_gallery(item: Object, settings: Profile, severities=(0.25, 0.5, 1.0)) -> Figure:
@@ -58,8 +59,13 @@ def visibility(table: pd.DataFrame) -> Figure:
     sns.barplot(**look, errorbar=None, alpha=0.6)
     sns.stripplot(**look, dodge=True, jitter=False, size=3, legend=False)
     axis.set(xlabel="mean change of the drawn pixels", ylabel="", xlim=(0, None))
-    axis.legend(title=None, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    axis.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
+
+
+def _name(item: Object) -> str:
+    """The category, or the file's name where the data set gives none."""
+    return item.id.split("/")[-1] if item.category == UNKNOWN else item.category
 
 
 def _gallery(rows: list[list], columns: list[str], names: list[str]) -> Figure:
