@@ -81,6 +81,7 @@ case "${1:-}" in -h | --help | help) usage && exit ;; esac
 if ours; then prefix=$CONDA_PREFIX; else prefix=$root/.venv; fi
 set_up "$prefix"
 export PATH="$prefix/bin:$PATH" JUPYTER_PREFER_ENV_PATH=1 PYDEVD_DISABLE_FILE_VALIDATION=1
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" # torch's idle threads sleep: spinning, they stall a busy machine
 
 case "${1:-}" in
     test) shift && cd "$root" && exec python -m pytest "$@" ;;
