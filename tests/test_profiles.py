@@ -28,6 +28,7 @@ def test_override_replaces_and_none_keeps():
         ("mini", {"n_objectz": 3}, "n_objects"),
         ("mini", {"n_objects": "many"}, "not of type int"),
         ("mini", {"n_objects": True}, "not of type int"),
+        ("mini", {"n_objects": 0}, "less than 1"),
     ],
 )
 def test_bad_names_and_values_say_what_is_right(name, overrides, said):

@@ -43,7 +43,7 @@ def load_profile(name: str, **overrides) -> Profile:
     """The profile `name`, with every override that is not None put in place of the file's value.
 
     A file may hold `extends = "other"` and then lists only what differs. Raises BadInput for an unknown profile,
-    an unknown or missing setting, and a value that is not of the setting's type.
+    an unknown or missing setting, a value that is not of the setting's type, and a number of things below 1.
     """
     if name not in profile_names():
         raise BadInput("profile", f"there is no profile {name!r}", f"Use one of: {', '.join(profile_names())}")
@@ -69,4 +69,6 @@ def _checked(source, values: dict, kinds: dict) -> dict:
             raise BadInput(source, f"there is no setting {key!r}", f"Use one of: {', '.join(kinds)}")
         if type(value) is not kinds[key]:
             raise BadInput(source, f"{key} = {value!r} is not of type {kinds[key].__name__}", "Correct the value")
+        if key != "seed" and type(value) is int and value < 1:
+            raise BadInput(source, f"{key} = {value} is less than 1", "Correct the value")
     return values
