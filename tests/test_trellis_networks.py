@@ -114,6 +114,8 @@ def test_published_class_prefix_and_wrong_descriptions():
         build_model(name, args | {"depth": 3})
     with pytest.raises(BadInput, match="patch_size"):
         build_model(name, args | {"patch_size": 4})
+    plain = build_model(name, args | {"io_block_channels": None, "patch_size": 4})
+    assert not plain.input_blocks
 
 
 @pytest.fixture

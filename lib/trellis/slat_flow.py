@@ -41,7 +41,7 @@ class SLatFlowModel(FlowTransformer):
     """Velocity of the structured latents.
 
     `io_block_channels` [c1, ...] has one entry per halving of the grid (patch_size = 2 per halving); None runs the
-    transformer on the voxels themselves.
+    transformer on the voxels themselves, whatever the patch_size (2 by default, as published).
     """
 
     torso = ("input_blocks", "blocks", "out_blocks")
@@ -63,7 +63,7 @@ class SLatFlowModel(FlowTransformer):
     ):
         super().__init__(model_channels, cond_channels, num_blocks, **transformer)
         widths = [*(io_block_channels or []), model_channels]
-        if patch_size != 2 ** (len(widths) - 1):
+        if io_block_channels and patch_size != 2 ** len(io_block_channels):
             raise BadInput("patch_size", f"{patch_size} with io_block_channels {io_block_channels}", "Use 2 per level.")
         self.resolution, self.in_channels, self.use_skip_connection = resolution, in_channels, use_skip_connection
         self.input_layer = nn.Linear(in_channels, widths[0])
