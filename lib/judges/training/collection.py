@@ -1,0 +1,85 @@
+"""The training objects as tensors: every picture, every candidate's error, and where to find them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lib.judges.training.recipes import Recipe
+from lib.judges.training.samples import EXTRA
+from lib.judges.training.shards import read_shards
+from lib.judges.training.truth import charges, error_maps, mirrored_montage, mirrored_normals, view_error
+
+PHOTO, MONTAGE = "photo", "montage"
+
+
+@dataclass
+class Collection:
+    """N objects with K candidates each.
+
+    photo (N,112,112,3), normals (N,K,112,112,3), depth (N,K,112,112) uint8; category, extra_layout (N,) int;
+    kinds (N,K) int; severity (N,K) float32; extra: for each object (M,c,112,112,3) uint8.
+    """
+
+    recipe: Recipe
+    photo: Tensor
+    category: Tensor
+    extra_layout: Tensor
+    kinds: Tensor
+    severity: Tensor
+    normals: Tensor
+    depth: Tensor
+    extra: list[Tensor]
+
+    @classmethod
+    def read(cls, recipe: Recipe, paths: list[Path]) -> "Collection":
+        return cls(recipe, **read_shards(paths))
+
+    @cached_property
+    def charge(self) -> Tensor:
+        """(N,K) what the recipe adds to a candidate's error, by its damage."""
+        return charges(self.recipe, self.kinds, self.severity)
+
+    @cached_property
+    def error(self) -> Tensor:
+        """(N,K) error against the object's own intact mesh, and the charge."""
+        true = [x[:, :1].expand_as(x) for x in (self.normals, self.depth)]
+        rows = zip(self.normals, self.depth, *true, strict=True)
+        return torch.stack([view_error(*row) for row in rows]) + self.charge
+
+    def wrong_error(self, other: Tensor, candidate: Tensor, photo: Tensor) -> Tensor:
+        """(B,) error of candidates of `other` objects where the photo shows the objects `photo`; indices (B,)."""
+        shown = self.normals[other, candidate], self.depth[other, candidate]
+        error = view_error(*shown, self.normals[photo, 0], self.depth[photo, 0]) + self.charge[other, candidate]
+        same, another = self.recipe.wrong
+        return error + torch.where(self.category[other] == self.category[photo], same, another)
+
+    def damage(self, item: Tensor, candidate: Tensor, mirror: bool) -> Tensor:
+        """(B,112,112) error at every pixel of the candidates' montages."""
+        montages = [x[item, c] for c in (candidate, 0) for x in (self.normals, self.depth)]
+        error = error_maps(*montages)[0][..., None]
+        return mirrored_montage(error, False) if mirror else error
+
+    def images(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> Tensor:
+        """(B,c,112,112,3) uint8: what a layout shows of candidates; the photo, for the layout "photo"."""
+        if layout == PHOTO:
+            images = self.photo[item][:, None]
+            return images.flip(-2) if mirror else images
+        if layout == MONTAGE:
+            images = self.normals[item, candidate][:, None]
+        else:
+            images = torch.stack([self.extra[i][c] for i, c in zip(item.tolist(), candidate.tolist(), strict=True)])
+        if not mirror or layout == "turntable24":  # the sheet's views are too small to be taken apart again
+            return images
+        if layout == "seven_images":  # azimuth 0, 120, 240
+            return mirrored_normals(images.flip(-2)[:, [0, 2, 1]])
+        return mirrored_montage(images, layout == MONTAGE)
+
+    def having(self, layout: str) -> tuple[Tensor, int]:
+        """Indices of the objects whose candidates are seen in a layout, and how many candidates of each."""
+        if layout == MONTAGE:
+            return torch.arange(len(self.photo)), self.kinds.shape[1]
+        items = (self.extra_layout == EXTRA.index(layout)).nonzero()[:, 0]
+        return items, len(self.extra[int(items[0])])

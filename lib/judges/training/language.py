@@ -1,0 +1,109 @@
+"""Stage 2: the language model, on what the finished tower says of every picture, encoded once."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+from tqdm.auto import tqdm
+
+from lib.judges.forward import answer_logits, encode_images, pixel_values, token_ids
+from lib.judges.training.collection import MONTAGE, PHOTO, Collection
+from lib.judges.training.questions import draw
+from lib.judges.training.samples import EXTRA
+from lib.judges.training.truth import SHARPNESS, preference
+from lib.judges.vlm import label_ids
+
+PAIRS = 32  # a batch, each in both orders
+ENCODED = 64  # images in one call
+
+
+class Features:
+    """The tower's tokens for every picture of a collection, plain and mirrored, in half precision on the device."""
+
+    @torch.no_grad()
+    def __init__(self, model, processor, data: Collection):
+        self.model, self.processor, self.tables = model, processor, {}
+        self.place = {layout: torch.full((len(data.photo),), -1) for layout in EXTRA}
+        for layout in (PHOTO, MONTAGE, *EXTRA):
+            items, shown = (torch.arange(len(data.photo)), 1) if layout == PHOTO else data.having(layout)
+            if layout in EXTRA:
+                self.place[layout][items] = torch.arange(len(items))
+            for mirror in (False, True) if layout != "turntable24" else (False,):
+                rows = [
+                    data.images(layout, item.expand(shown), torch.arange(shown), mirror)
+                    for item in tqdm(items, desc=f"encoding, {layout}", mininterval=5)
+                ]
+                self.tables[layout, mirror] = self._encode(torch.stack(rows))
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """(n,shown,c,112,112,3) -> (n,shown,c,16,hidden)."""
+        flat, done = images.flatten(0, 2), []
+        for group in flat.split(ENCODED):
+            pixels = pixel_values(self.processor, group.to(self.model.device))
+            with torch.autocast(self.model.device.type, torch.bfloat16):
+                done.append(encode_images(self.model, pixels).bfloat16())
+        return torch.cat(done).unflatten(0, images.shape[:3])
+
+    def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> list[Tensor]:
+        """For each image of the layout (B,16,hidden) float32."""
+        place = self.place[layout][item] if layout in EXTRA else item
+        return list(self.tables[layout, mirror][place, candidate].float().unbind(1))
+
+
+class LanguageLoss:
+    """The loss of stage 2 as a function of the step: the answer, the end after it, and a throw-away read-out of each
+    candidate's error where its last image ends."""
+
+    def __init__(self, model, processor, readout: nn.Module, data: Collection, features: Features, seed: int):
+        self.model, self.processor, self.readout, self.data = model, processor, readout, data
+        self.features, self.seed, self.device = features, seed, model.device
+        self.hidden = None
+        model.model.language_model.norm.register_forward_hook(lambda module, inputs, output: self._keep(output))
+        self.end = processor.tokenizer.eos_token_id
+
+    def _keep(self, hidden: Tensor):
+        self.hidden = hidden
+
+    def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        asked = draw(self.data, PAIRS, np.random.default_rng([self.seed, 2, step]))
+        layout, error = asked.prompt.layout, asked.error.to(self.device)
+        pictured = MONTAGE if layout.name == "montage_ref" else layout.name
+        seen = [self.features(pictured, *pair, asked.mirror) for pair in zip(asked.of, asked.which, strict=True)]
+        first, second = ([torch.cat(both) for both in zip(*order, strict=True)] for order in (seen, seen[::-1]))
+        images = [*first, *second]
+        if layout.photo:
+            photo = self.features(PHOTO, asked.item, torch.zeros_like(asked.item), asked.mirror)[0]
+            images = [photo.repeat(2, 1, 1), *images]
+        error = torch.cat([error, error.flip(0)], 1)  # (2, 2 pairs): of the first and the second shown
+        labels = label_ids(self.processor, asked.prompt)
+        ids = token_ids(self.processor, asked.prompt, [image.shape[1] for image in images])
+        answered = torch.cat([ids, torch.tensor([labels[step % 2]])])
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = answer_logits(self.model, answered, images, keep=2)
+        answer, after = logits.float().log_softmax(-1).unbind(1)
+        target = preference(*error)[:, None]
+        target = torch.cat([target, 1 - target], 1)
+        if len(labels) == 3:
+            tie = (-(((error[0] - error[1]) / SHARPNESS) ** 2)).exp()[:, None]
+            target = torch.cat([target * (1 - tie), tie], 1)
+        answered = -(target * answer[:, labels]).sum(1).mean()
+        least = -(target * target.clamp(min=1e-9).log()).sum(1).mean()
+        ends = self._ends(ids, len(images), layout.count)
+        read = self.readout(self.hidden[:, ends].float())[..., 0].T
+        losses = {
+            "answer": answered - least,  # divergence: 0 where every probability is the true one
+            "read-out": smooth_l1_loss(read, error, beta=0.05),
+            "end": -after[:, self.end].mean(),
+        }
+        values = {name: loss.item() for name, loss in losses.items()}
+        right = ((answer[:, labels[0]] > answer[:, labels[1]]) == (error[0] < error[1])).float()
+        clear = (error[0] - error[1]).abs() > 0.2
+        values |= {"right where the gap is over .2": right[clear].mean().item()}
+        return losses["answer"] + 4 * losses["read-out"] + 0.05 * losses["end"], values
+
+    def _ends(self, ids: Tensor, images: int, count: int) -> list[int]:
+        """Places of the tokens after the last image of the first and of the second candidate."""
+        image = self.model.config.image_token_id
+        ends = ((ids[:-1] == image) & (ids[1:] != image)).nonzero()[:, 0] + 1
+        assert len(ends) == images
+        return [int(ends[-1 - count]), int(ends[-1])]
