@@ -3,12 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from lib.judges.mini import mini_internvl, mini_qwen, save_mini
 from lib.judges.vlm import VLMJudge
 
-torch.set_num_threads(1)  # the models are too small for more
 PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "judge.py"
 
 

@@ -14,7 +14,6 @@ from lib.judges.mini import mini_internvl, mini_qwen, save_mini
 from lib.judges.processors import load_processor
 from lib.judges.prompts import LAYOUTS, WORDINGS, prompt
 
-torch.set_num_threads(1)  # the models are too small for more
 FAMILIES = [mini_qwen, mini_internvl]
 
 

@@ -31,7 +31,6 @@ from lib.renderers.cameras import judge_views
 from lib.renderers.montage import grid, judge_montage
 from lib.renderers.raycast import normal_images, render
 
-torch.set_num_threads(1)
 NOTEBOOK = ROOT / "notebooks" / "A2_train_mini_judges.ipynb"
 TINY = Size(hidden=32, vision_layers=1, text_layers=1, heads=2, mlp=32, init=0.06)
 X, Y = RECIPES["judge_x"], RECIPES["judge_y"]

@@ -25,7 +25,6 @@ from lib.judges.processors import load_processor
 from lib.judges.prompts import LAYOUTS, prompt
 from lib.judges.vlm import VLMJudge, label_ids
 
-torch.set_num_threads(1)  # the models are too small for more
 ENCODE = engines.encode_images
 MAKERS = {"qwen": mini_qwen, "internvl": mini_internvl}
 

@@ -10,16 +10,6 @@ from lib.renderers import splats
 from lib.renderers.cameras import Camera
 from lib.renderers.splats import Gaussians, render_splats, splat
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on busy cores lose far more to waiting for a second thread than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 PERSPECTIVE, ORTHOGRAPHIC = Camera(30, 25, 2.5, 40.0), Camera(30, 25, 2.5, None, 1.6)
 
 

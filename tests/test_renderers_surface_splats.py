@@ -11,15 +11,6 @@ from lib.renderers.raycast import render
 from lib.renderers.splats import splat, surface_splats
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors on busy cores lose far more to waiting for a second thread than they gain."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def box(center, extents, color, subdivisions=4):
     mesh = trimesh.creation.box(extents, trimesh.transformations.translation_matrix(center))
     for _ in range(subdivisions):

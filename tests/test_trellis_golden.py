@@ -48,7 +48,6 @@ from lib.trellis.sparse import (
 )
 from lib.trellis.sparse_conv import SparseConv3d
 
-torch.set_num_threads(1)  # two threads on a busy machine wait for each other most of the time
 FOLDER = Path(os.environ.get("TRELLIS_GOLDEN", Path(__file__).parents[2] / "shared/golden/trellis"))
 CASES = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.glob("**/*.safetensors"))
 CASES = [name for name in CASES if (FOLDER / f"{name}.json").is_file() and "ckpts/" not in name]

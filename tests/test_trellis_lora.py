@@ -10,7 +10,6 @@ from lib.trellis.lora import adapter_names, add_lora, load_lora, merge_lora, sav
 from lib.trellis.sparse import SparseTensor
 from lib.trellis.tiny import MODELS, tiny_pipeline
 
-torch.set_num_threads(1)
 ROLES = "sparse_structure_flow_model", "slat_flow_model"
 
 

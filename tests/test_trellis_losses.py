@@ -20,8 +20,6 @@ from lib.trellis.losses import (
 from lib.trellis.mesh_extraction import Mesh
 from lib.trellis.sparse import SparseTensor
 
-torch.set_num_threads(1)
-
 
 def test_diffusion_runs_from_data_to_noise_item_by_item():
     coords = torch.cat([torch.tensor([[0]] * 3 + [[1]] * 2), grid_coords(2)[:5]], dim=1).int()

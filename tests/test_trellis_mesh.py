@@ -11,7 +11,6 @@ from lib.trellis.flexicubes import corner_steps, flexicubes
 from lib.trellis.layers import grid_coords
 from lib.trellis.mesh_extraction import cell_channels, extract_mesh
 
-torch.set_num_threads(1)
 RADIUS = 0.37
 
 

@@ -15,8 +15,6 @@ from lib.trellis.layers import grid_coords
 from lib.trellis.sparse import SparseTensor, collate
 from lib.trellis.tiny import MODELS, tiny_pipeline
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def models():

@@ -20,8 +20,6 @@ from lib.trellis.pipeline import load_pipeline
 from lib.trellis.samplers import sample_flow, time_steps
 from lib.trellis.tiny import tiny_args, tiny_conditioner, tiny_pipeline
 
-torch.set_num_threads(1)
-
 
 def photo(color=(200, 90, 40)) -> Image.Image:
     """A disc with alpha."""

@@ -18,8 +18,6 @@ from lib.trellis.sparse import (
 )
 from lib.trellis.sparse_conv import SparseConv3d, sparse_convolution, subdivided_convolution
 
-torch.set_num_threads(1)
-
 
 def voxels(share: float, channels: int, side: int = 6, items: int = 2, dtype=torch.float32, seed: int = 0):
     """Random voxels in random order inside each item."""

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import open3d as o3d
 import trimesh
 
 from lib.errors import BadInput
 from lib.renderers.cameras import judge_views
-from lib.renderers.raycast import render
+from lib.renderers.raycast import render, scene
 
 F_SCORE_THRESHOLD = 0.02  # of the reference's box diagonal, as in the mesh reconstruction literature
 
@@ -48,13 +47,6 @@ def surface_points(mesh: trimesh.Trimesh, n: int, seed: int) -> np.ndarray:
 def surface_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     """(N,) unsigned distance of (N, 3) points to the surface itself, so re-triangulating a surface changes nothing."""
     return scene(mesh).compute_distance(np.asarray(points, np.float32)).numpy()
-
-
-def scene(mesh: trimesh.Trimesh) -> o3d.t.geometry.RaycastingScene:
-    """The mesh as open3d asks about it: distances, occlusion."""
-    scene = o3d.t.geometry.RaycastingScene(nthreads=1)  # a parallel build may differ between runs
-    scene.add_triangles(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
-    return scene
 
 
 def mesh_error(

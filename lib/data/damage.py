@@ -15,8 +15,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from trimesh.sample import sample_surface
 
-from lib.data.compare import scene, surface_distance
+from lib.data.compare import surface_distance
 from lib.data.refine import mesh_of, refine
+from lib.renderers.raycast import scene
 
 
 def face_drop(mesh, amount, rng):
@@ -37,7 +38,7 @@ def holes(mesh, amount, rng, radii=(0.06, 0.16), most=1000):
             break
         depth = np.linalg.norm(faces - center, axis=1) / radius
         turn = np.where(depth < 1, np.minimum(turn, number + depth), turn)
-    gone = _first(mesh, np.argsort(turn, kind="stable"), amount)
+    gone = first_faces(mesh, np.argsort(turn, kind="stable"), amount)
     count = len(np.unique(turn[gone] // 1))
     return _without(mesh, gone), f"cut {count} holes, {_share(mesh, gone):.0%} of the surface"
 
@@ -49,10 +50,10 @@ def missing_part(mesh, amount, rng):
     height = mesh.triangles_center @ direction
     part, by_part = _parts(mesh), rng.random() < 0.5
     if not by_part or part.max() == 0:
-        gone = _first(mesh, np.argsort(-height, kind="stable"), amount)
+        gone = first_faces(mesh, np.argsort(-height, kind="stable"), amount)
         return _without(mesh, gone), f"cut off a slab, {_share(mesh, gone):.0%} of the surface"
     middle = np.bincount(part, height) / np.bincount(part)
-    gone = _first(mesh, np.lexsort((-height, -middle[part])), amount)
+    gone = first_faces(mesh, np.lexsort((-height, -middle[part])), amount)
     count = len(np.unique(part[gone]))
     return _without(mesh, gone), f"removed {count} of {part.max() + 1} parts, {_share(mesh, gone):.0%} of the surface"
 
@@ -136,7 +137,7 @@ def proportion(mesh, amount, rng):
     return _moved(mesh, vertices), f"scaled the axes by {x:.2f}, {y:.2f}, {z:.2f} and bent it by {0.3 * amount:.2f}"
 
 
-def _first(mesh, order, share):
+def first_faces(mesh, order, share):
     """(F,) bool: the first faces in `order` that make up a share of the area."""
     gone = np.zeros(len(mesh.faces), bool)
     gone[order] = np.cumsum(mesh.area_faces[order]) <= share * mesh.area

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from lib.errors import BadInput
 from lib.judges.prompts import LAYOUTS, Layout
 from lib.renderers.cameras import turntable
-from lib.renderers.montage import grid, judge_montage, splat_montage
-from lib.renderers.raycast import normal_images, render, shaded_images
+from lib.renderers.montage import grid, judge_montage, single_views, splat_montage
+from lib.renderers.raycast import render, shaded_images
 from lib.renderers.splats import Gaussians
 
 ORDERS = ("ab", "ba")
@@ -86,7 +86,7 @@ def render_candidate(
                 "splats", "the layout splat needs Gaussians", "Give splats, or make them of the mesh's surface"
             )
         if name == "seven_images":
-            images[name] = tuple(normal_images(render(mesh, turntable(3), side)))
+            images[name] = tuple(single_views(mesh, side))
         elif name == "splat":
             images[name] = (splat_montage(splats, tile),)
         elif name == "turntable24":

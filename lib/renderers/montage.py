@@ -35,13 +35,17 @@ def splat_montage(gaussians: Gaussians, tile: int) -> np.ndarray:
     return grid([(image.clamp(0, 1) * 255 + 0.5).byte().numpy(force=True) for image in images])
 
 
-def seven_images(photo: Image.Image, mesh_a: trimesh.Trimesh, mesh_b: trimesh.Trimesh, size: int) -> list[np.ndarray]:
-    """The paper's overloaded layout: the photo, three normal views of A, three of B; each (size,size,3) uint8.
+def single_views(mesh: trimesh.Trimesh, size: int) -> np.ndarray:
+    """(3,size,size,3) uint8 normal views of a candidate among seven images.
 
     The paper does not print its views; here they are azimuth 0, 120 and 240 at elevation 20.
     """
-    candidates = [normal_images(render(mesh, turntable(3), size)) for mesh in (mesh_a, mesh_b)]
-    return [_on_white(photo, size), *candidates[0], *candidates[1]]
+    return normal_images(render(mesh, turntable(3), size))
+
+
+def seven_images(photo: Image.Image, mesh_a: trimesh.Trimesh, mesh_b: trimesh.Trimesh, size: int) -> list[np.ndarray]:
+    """The paper's overloaded layout: the photo, `single_views` of A, those of B; each (size,size,3) uint8."""
+    return [_on_white(photo, size), *single_views(mesh_a, size), *single_views(mesh_b, size)]
 
 
 def _on_white(photo: Image.Image, size: int) -> np.ndarray:

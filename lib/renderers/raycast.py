@@ -43,14 +43,19 @@ class Views:
         return color
 
 
+def scene(mesh: trimesh.Trimesh) -> o3d.t.geometry.RaycastingScene:
+    """The mesh as open3d asks about it: rays, distances, occlusion."""
+    # Built on one thread: which of two coincident faces is seen must not depend on the number of cores.
+    built = o3d.t.geometry.RaycastingScene(nthreads=1)
+    built.add_triangles(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
+    return built
+
+
 def render(mesh: trimesh.Trimesh, cameras: Sequence[Camera], size: int) -> Views:
     """Views of `size` pixels, bit-identical on repeat. Raises BadInput for a mesh without a proper surface."""
-    vertices, faces = triangles(mesh)
-    # Built on one thread: which of two coincident faces is seen must not depend on the number of cores.
-    scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-    scene.add_triangles(o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(faces.astype(np.uint32)))
+    _, faces = triangles(mesh)
     ray = rays(cameras, size)
-    hits = scene.cast_rays(o3d.core.Tensor.from_numpy(ray))
+    hits = scene(mesh).cast_rays(o3d.core.Tensor.from_numpy(ray))
     normal, depth = hits["primitive_normals"].numpy(), hits["t_hit"].numpy()
     mask = np.isfinite(depth)
     for image, seen, direction, camera in zip(normal, mask, ray[..., 3:], cameras, strict=True):

@@ -7,7 +7,7 @@ import open3d as o3d
 import trimesh
 
 from lib.renderers.cameras import UNIT_BOX_RADIUS, Camera, rays
-from lib.renderers.raycast import AMBIENT, HEAD_LIGHT
+from lib.renderers.raycast import AMBIENT, HEAD_LIGHT, scene
 
 NOTHING = 255  # depth where there is no surface
 
@@ -17,12 +17,8 @@ class Layers:
 
     def __init__(self, mesh: trimesh.Trimesh, cameras: Sequence[Camera], size: int, shaded: bool = False):
         self.shape = (len(cameras), size, size)
-        scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-        scene.add_triangles(
-            o3d.core.Tensor(mesh.vertices.astype(np.float32)), o3d.core.Tensor(mesh.faces.astype(np.uint32))
-        )
         ray = rays(cameras, size).reshape(-1, 6)
-        hits = {name: values.numpy() for name, values in scene.list_intersections(o3d.core.Tensor(ray)).items()}
+        hits = {name: values.numpy() for name, values in scene(mesh).list_intersections(o3d.core.Tensor(ray)).items()}
         order = np.lexsort((hits["t_hit"], hits["ray_ids"]))
         self.ray, self.face = hits["ray_ids"][order].astype(int), hits["primitive_ids"][order].astype(int)
         self.depth = eight_bit_depth(hits["t_hit"][order], cameras[0])

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from lib.data.corrupt import CORRUPTIONS, DAMAGES, corrupt
+from lib.data.damage import first_faces
 from lib.data.photos import render_photo
 from lib.data.procedural import CATEGORIES, Furniture, furniture
 from lib.data.refine import mesh_of, refine
@@ -102,12 +103,6 @@ class _Object:
     def _removed(self, kind: str, severity: float, rng: np.random.Generator) -> np.ndarray:
         return REMOVALS[kind](self, DAMAGES[kind][2] * severity, rng)
 
-    def _share(self, order: np.ndarray, share: float) -> np.ndarray:
-        """(F,) bool: the first faces in `order` that make up a share of the area."""
-        gone = np.zeros(len(order), bool)
-        gone[order] = self.area[order].cumsum() <= share * self.area.sum()
-        return gone
-
 
 def _face_drop(shown: _Object, amount: float, rng: np.random.Generator) -> np.ndarray:
     return rng.random(len(shown.part)) < amount
@@ -122,16 +117,16 @@ def _holes(shown: _Object, amount: float, rng: np.random.Generator) -> np.ndarra
         gone = shown.area[turn < np.inf].sum()
         if gone >= amount * shown.area.sum():
             break
-    return shown._share(np.argsort(turn, kind="stable"), amount)
+    return first_faces(shown.fine, np.argsort(turn, kind="stable"), amount)
 
 
 def _missing_part(shown: _Object, amount: float, rng: np.random.Generator) -> np.ndarray:
     direction = rng.choice([-1, 1], 3) * rng.uniform(0.5, 1, 3)  # slanted: a level cut may only shorten the object
     height = shown.centers @ direction
     if rng.random() < 0.5:
-        return shown._share(np.argsort(-height), amount)
+        return first_faces(shown.fine, np.argsort(-height), amount)
     middle = np.bincount(shown.part, height) / np.bincount(shown.part)
-    return shown._share(np.lexsort((-height, -middle[shown.part])), amount)
+    return first_faces(shown.fine, np.lexsort((-height, -middle[shown.part])), amount)
 
 
 # The same damages as in `lib.data.damage`, as faces that go: they need no mesh of their own to be seen.
