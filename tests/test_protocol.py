@@ -1,4 +1,4 @@
-"""Notebook 01's functions: the objects it shows and what it says of a damage."""
+"""Notebook 01's functions: the objects it shows, what it says of a damage, the prompts, one pair to the verdict."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,13 @@ import trimesh
 
 from lib.data.corrupt import CORRUPTIONS
 from lib.errors import BadInput
+from lib.judges.prompts import LAYOUTS, prompt
+from lib.judges.verdicts import Answer, Verdict
 from lib.profiles import load_profile
+from lib.renderers.montage import judge_montage
+from lib.study import protocol
 from lib.study.protocol import damage, damage_summary, damage_table, gather_objects, seen
+from lib.study.protocol_plots import verdict_figure
 
 SMOKE = load_profile("smoke")
 
@@ -85,3 +90,77 @@ def test_an_unknown_corruption_is_named_before_any_work():
     objects, _ = gather_objects(SMOKE)
     with pytest.raises(BadInput, match="hole"):
         damage(objects, 0.5, SMOKE, ["hole"])
+
+
+def test_every_layouts_prompt_is_printed_word_for_word_with_its_images():
+    asked = protocol.prompts()
+    table = protocol.prompt_table(asked).set_index("layout")
+    assert set(table.index) == set(LAYOUTS)
+    assert table.images.to_dict() == {"montage": 2, "montage_ref": 3, "seven_images": 7, "splat": 2, "turntable24": 2}
+    paragraphs = protocol.prompt_texts(asked).split("\n\n")
+    for (layout, row), paragraph in zip(table.iterrows(), paragraphs, strict=True):
+        assert (row.id, row.digest) == (prompt(layout).id, prompt(layout).digest)
+        assert paragraph.startswith(f"{row.id}: ")
+        assert paragraph.count("[image]") == row.images
+        assert paragraph.endswith(prompt(layout).parts[-1])
+
+
+@pytest.fixture(scope="module")
+def walk():
+    """An object, its corruption, the pair of both."""
+    objects, _ = gather_objects(load_profile("smoke", n_objects=1))
+    ((item, corruption),) = damage(objects, 0.6, SMOKE, ["face_drop"])
+    return item, corruption, protocol.intact_against(item, corruption, SMOKE)
+
+
+A, B = Answer((0.8, 0.2), 0.99, 0.0), Answer((0.3, 0.7), 0.98, 0.0)  # picks the first shown, the second
+VERDICTS = {"X": Verdict(A, B), "Y": Verdict(A, A), "Z": Verdict(B, A)}
+
+
+def test_the_pair_is_what_a_judge_is_shown(walk):
+    item, corruption, pair = walk
+    for candidate, mesh in ((pair.a, item.mesh), (pair.b, corruption.mesh)):
+        (seen_by_the_judge,) = candidate.pictures(LAYOUTS["montage"])
+        np.testing.assert_array_equal(seen_by_the_judge.pixels, judge_montage(mesh, SMOKE.tile))
+    assert (pair.a.facts["kind"], pair.b.facts["kind"]) == ("intact", "face_drop")
+
+
+def test_the_answers_say_what_was_shown_where_and_picked(walk):
+    table = protocol.answer_table(walk[2], VERDICTS).set_index(["judge", "order"])
+    assert list(table.image_a) == ["intact", "face_drop"] * 3
+    assert list(table.image_b) == ["face_drop", "intact"] * 3
+    assert table.picks.to_dict() == {
+        **{("X", "ab"): "intact", ("X", "ba"): "intact"},
+        **{("Y", "ab"): "intact", ("Y", "ba"): "face_drop"},
+        **{("Z", "ab"): "face_drop", ("Z", "ba"): "face_drop"},
+    }
+    assert list(table.verdict) == ["win", "win", "flip", "flip", "loss", "loss"]
+    assert tuple(table.loc[("X", "ba"), ["p_a", "p_b", "mass"]]) == (0.3, 0.7, 0.98)
+
+
+def test_the_verdict_figure_says_in_words_what_the_answers_make(walk):
+    figure = verdict_figure(*walk, VERDICTS, SMOKE)
+    words = [text.get_text() for sub in figure.subfigs for text in sub.texts]
+    assert words[0::2] == ["judge X: ", "judge Y: ", "judge Z: "]
+    assert words[1::2] == [
+        "WIN of the intact mesh: it is picked in both orders",
+        "FLIP: image A is picked in both orders, whatever it shows; nothing is won",
+        "LOSS of the intact mesh: the face drop one is picked in both orders",
+    ]
+
+
+def test_a_candidate_keeps_its_color_when_the_order_changes(walk):
+    figure = verdict_figure(*walk, VERDICTS, SMOKE)
+    titles = {axis.get_title(): axis for axis in figure.subfigs[1].axes if axis.patches}
+    assert set(titles) == {
+        *("judge X picks A (intact)", "judge X picks B (intact)"),
+        *("judge Y picks A (intact)", "judge Y picks A (face drop)"),
+        *("judge Z picks B (face drop)", "judge Z picks A (face drop)"),
+    }
+    longest = {
+        title: max(axis.patches, key=lambda bar: bar.get_width()).get_facecolor() for title, axis in titles.items()
+    }
+    intact = {color for title, color in longest.items() if "intact" in title}
+    broken = {color for title, color in longest.items() if "face drop" in title}
+    assert len(intact) == len(broken) == 1
+    assert intact != broken

@@ -20,6 +20,9 @@ class Profile:
     tile: int  # side of one view of the montage that a judge sees, pixels
     picture: int  # side of a picture drawn for people, pixels
     n_splats: int  # Gaussians on a mesh shown as splats
+    n_judged: int  # objects of the test split whose candidates judges compare
+    judge_x: str  # the training judge: a folder, from the repository's root, or a hub id
+    judge_y: str  # the evaluation judge, likewise
 
     @property
     def tables_dir(self) -> Path:
@@ -28,6 +31,10 @@ class Profile:
     @property
     def figures_dir(self) -> Path:
         return ROOT / "figures" / self.name
+
+    @property
+    def records_dir(self) -> Path:
+        return ROOT / "results" / self.name / "records"
 
     @property
     def executed_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""Notebook 01: what a judge is shown, and how much of a known damage each rendering lets it see."""
+"""Notebook 01: what a judge is shown and asked, how much of a known damage each rendering lets it see, one verdict."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +11,12 @@ from tqdm.auto import tqdm
 from lib.data.corrupt import CORRUPTIONS, Corruption, corrupt
 from lib.data.datasets import open_dataset
 from lib.data.objects import Object
+from lib.data.photos import render_photo
 from lib.data.procedural import furniture
 from lib.errors import BadInput
+from lib.judges.candidates import ORDERS, Pair, Question, render_candidate
+from lib.judges.prompts import LAYOUTS, Prompt, prompt
+from lib.judges.verdicts import Verdict
 from lib.profiles import Profile
 from lib.renderers.montage import judge_montage, splat_montage
 from lib.renderers.splats import surface_splats
@@ -105,3 +109,42 @@ def damage_summary(table: pd.DataFrame) -> pd.DataFrame:
     means = table.groupby("kind", sort=False)[columns].mean()
     above = means.seen_in_splats - means.seen_in_splats["intact"]
     return means.assign(splats_show=above / means.seen_in_normals.where(means.seen_in_normals > 0)).reset_index()
+
+
+def prompts() -> list[Prompt]:
+    """What a judge is asked in each layout."""
+    return [prompt(layout) for layout in LAYOUTS]
+
+
+def prompt_table(asked: Sequence[Prompt]) -> pd.DataFrame:
+    """Columns: layout, id, digest, images (in one question)."""
+    rows = [(one.layout.name, one.id, one.digest, one.layout.photo + 2 * one.layout.count) for one in asked]
+    return pd.DataFrame(rows, columns=["layout", "id", "digest", "images"])
+
+
+def prompt_texts(asked: Sequence[Prompt]) -> str:
+    """A paragraph for each prompt, every word as a judge reads it and [image] where an image goes."""
+    texts = (" ".join(part.get("text", "[image]") for part in one.messages()[0]["content"]) for one in asked)
+    return "\n\n".join(f"{one.id}: {text}" for one, text in zip(asked, texts, strict=True))
+
+
+def intact_against(item: Object, corruption: Corruption, settings: Profile) -> Pair:
+    """The pair of an intact mesh (a) and its corruption (b) as a judge is shown it in the layout `montage`."""
+    plan = (item.mesh, {"kind": "intact"}), (corruption.mesh, {"kind": corruption.kind, "did": corruption.did})
+    candidates = [render_candidate(item.id, mesh, settings.tile, facts=facts) for mesh, facts in plan]
+    return Pair(*candidates, render_photo(item.mesh, settings.picture))
+
+
+def answer_table(pair: Pair, verdicts: dict[str, Verdict]) -> pd.DataFrame:
+    """What each judge answered in each order, and its verdict, one row an answer.
+
+    Columns: judge, order, image_a and image_b (the candidate shown there), p_a and p_b (probabilities of the labels),
+    mass (what the model gave to both labels together), picks, verdict (on the pair's a).
+    """
+    rows = []
+    for judge, verdict in verdicts.items():
+        for order, answer in zip(ORDERS, (verdict.ab, verdict.ba), strict=True):
+            shown = [one.facts["kind"] for one in Question(pair, LAYOUTS["montage"], order).candidates]
+            rows.append((judge, order, *shown, *answer.p[:2], answer.mass, shown[answer.pick], verdict.outcome))
+    columns = ["judge", "order", "image_a", "image_b", "p_a", "p_b", "mass", "picks", "verdict"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,8 +1,9 @@
-"""Notebook 01's pictures: photos under degradation, damage as normals and as splats, every kind of damage."""
+"""Notebook 01's pictures: photos under degradation, damage as normals and as splats, one pair to the verdict."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.data.corrupt import CORRUPTIONS, Corruption, corrupt
@@ -10,9 +11,12 @@ from lib.data.datasets import UNKNOWN
 from lib.data.degrade import SEVERITIES, degrade
 from lib.data.objects import Object
 from lib.data.photos import render_photo
+from lib.judges.candidates import ORDERS, Candidate, Pair, Question
+from lib.judges.prompts import LABELS, LAYOUTS
+from lib.judges.verdicts import Answer, Verdict
 from lib.profiles import Profile
 from lib.renderers.montage import judge_montage
-from lib.study.plots import COLUMN, TEXT
+from lib.study.plots import BLUE, COLUMN, GRAY, ORANGE, TEXT
 from lib.study.protocol import montages
 
 
@@ -61,6 +65,69 @@ def visibility(table: pd.DataFrame) -> Figure:
     axis.set(xlabel="mean change of the drawn pixels", ylabel="", xlim=(0, None))
     axis.legend(title=None, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
+
+
+def verdict_figure(
+    item: Object, corruption: Corruption, pair: Pair, verdicts: dict[str, Verdict], settings: Profile
+) -> Figure:
+    """One pair to the verdict: its pictures drawn large; below, each order as a judge sees it with every judge's
+    answer, and what the two answers make. A candidate keeps its color wherever it is shown."""
+    meshes, side = (item.mesh, corruption.mesh), settings.picture // 2
+    large = [montages(mesh, settings, side, settings.seed) for mesh in meshes]
+    kinds = {pair.a: pair.a.facts["kind"], pair.b: pair.b.facts["kind"].replace("_", " ")}
+    figure = plt.figure(figsize=(TEXT, 5.9), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.06)
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.7, 3.6, 0.6])
+    axes = top.subplots(1, 5)
+    _picture(axes[0], pair.photo, "the object's photo\n(no part of a montage)")
+    for index, (candidate, kind) in enumerate(kinds.items()):
+        for axis, image, name in zip(axes[1 + index :: 2], large[index], ("normals", "splats"), strict=True):
+            _picture(axis, image, f"{name} of\nthe {kind} mesh", _color(pair, candidate))
+    rows = middle.subplots(2, 2 + len(verdicts), width_ratios=[1, 1] + [1.6] * len(verdicts))
+    for row, order in zip(rows, ORDERS, strict=True):
+        shown = Question(pair, LAYOUTS["montage"], order).candidates
+        for axis, candidate, label in zip(row, shown, LABELS, strict=False):
+            (picture,) = candidate.pictures(LAYOUTS["montage"])
+            _picture(axis, picture.pixels, f"image {label}", _color(pair, candidate))
+        row[0].set_ylabel(f"order {order}", fontsize=9)
+        for axis, (judge, verdict) in zip(row[2:], verdicts.items(), strict=True):
+            answer = getattr(verdict, order)
+            _answer(axis, answer, [_color(pair, candidate) for candidate in shown])
+            axis.set_title(f"judge {judge} picks {LABELS[answer.pick]} ({kinds[shown[answer.pick]]})", fontsize=8)
+    for place, (judge, verdict) in enumerate(verdicts.items()):
+        bottom.text(0.01, 0.7 - 0.45 * place, f"judge {judge}: ", weight="bold", va="center", fontsize=9)
+        bottom.text(0.13, 0.7 - 0.45 * place, _meaning(verdict, *kinds.values()), va="center", fontsize=9)
+    return figure
+
+
+def _color(pair: Pair, candidate: Candidate) -> str:
+    return BLUE if candidate is pair.a else ORANGE
+
+
+def _picture(axis: Axes, image, title: str, color: str = "0.85"):
+    axis.imshow(image)
+    axis.set_title(title, fontsize=8)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set(visible=True, color=color, linewidth=2)
+
+
+def _answer(axis: Axes, answer: Answer, colors: list[str]):
+    """Bars of the labels' probabilities in the colors of what they stand for."""
+    axis.barh(LABELS, answer.p[:2], color=colors, height=0.6)
+    for place, p in enumerate(answer.p[:2]):
+        axis.text(p + 0.02, place, f"{p:.2f}", va="center", fontsize=8)
+    axis.axvline(0.5, color=GRAY, lw=0.8, ls=":")
+    axis.set(xlim=(0, 1.15), xticks=[0, 0.5, 1], xlabel=f"probability (mass on labels {answer.mass:.3f})")
+    axis.invert_yaxis()
+
+
+def _meaning(verdict: Verdict, a: str, b: str) -> str:
+    said = {
+        "win": f"WIN of the {a} mesh: it is picked in both orders",
+        "loss": f"LOSS of the {a} mesh: the {b} one is picked in both orders",
+        "flip": f"FLIP: image {LABELS[verdict.ab.pick]} is picked in both orders, whatever it shows; nothing is won",
+    }
+    return said[verdict.outcome]
 
 
 def _name(item: Object) -> str:

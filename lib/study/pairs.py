@@ -1,0 +1,168 @@
+"""Pairs whose better side is known, and what judges say of them: the material of notebooks 01 to 03.
+
+Every object of the test split gives an intact candidate, some of graded damage, and for some of these a twin: the same
+damage drawn again. Candidates from any other source become a `Case` in the same way.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Memory, Parallel, delayed
+from tqdm.auto import tqdm
+
+from lib.data.corrupt import CORRUPTIONS
+from lib.data.objects import Object
+from lib.data.photos import render_photo
+from lib.errors import BadInput
+from lib.judges.candidates import Pair
+from lib.judges.known import INTACT, Damage, Known, known
+from lib.judges.prompts import Layout, prompt
+from lib.judges.protocol import judge_pairs
+from lib.judges.training.cases import Case, distinct_layouts
+from lib.judges.vlm import VLMJudge
+from lib.profiles import ROOT, Profile
+from lib.study.protocol import gather_objects
+from lib.study.records import Records
+
+CLEAR, GRADED, NO_GAP, IDENTICAL = "clear gap", "graded", "no gap", "identical images"
+CLEAR_GAP = 0.2  # view error from which damage beside the intact mesh is a clear gap
+N_GRADED, N_TWINS = 4, 2
+SEVERITIES = (0.05, 1.0)
+SEEDLESS = "smooth"  # drawn again it is the same mesh, so it has no twin
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """An object's candidates of known error. graded: `N_GRADED`, by rising severity; twins: (one of them, its twin)."""
+
+    photo: object
+    intact: Known
+    graded: list[Known]
+    twins: list[tuple[Known, Known]]
+
+
+def judged_objects(
+    settings: Profile, meshes: str | Path | None = None, up_axis: str | None = None
+) -> tuple[list[Object], list[BadInput]]:
+    """`settings.n_judged` objects and the files that were skipped; see `lib.study.protocol.gather_objects`."""
+    return gather_objects(replace(settings, n_objects=settings.n_judged), meshes, up_axis)
+
+
+def controls(
+    objects: Sequence[Object], settings: Profile, layout: str = "montage", workers: int = -1
+) -> list[Controls]:
+    """The candidates of every object, rendered for a layout; a function of the objects, their places and the settings.
+
+    workers: processes, -1 for one a core. What was made is kept in `results/<profile>/cache` until the mesh, the
+    settings or the code that makes it change. Raises BadInput for an unknown layout.
+    """
+    shown = prompt(layout).layout
+    one = Memory(settings.tables_dir.parent / "cache", verbose=0).cache(_controls, ignore=["item"])
+    n_splats = settings.n_splats if layout == "splat" else 0
+    code = _code()
+    calls = [
+        (item, (item.id, _digest(item.mesh), code), [settings.seed, place], settings.tile, shown, n_splats)
+        for place, item in enumerate(objects)
+    ]
+    new = [call for call in calls if not one.check_call_in_cache(*call)]
+    jobs = Parallel(workers, return_as="generator")(delayed(one)(*call) for call in new)
+    for _ in tqdm(jobs, desc="damaging and rendering", total=len(new), mininterval=1, disable=not new):
+        pass
+    return [one(*call) for call in calls]
+
+
+def _controls(item: Object, identity: tuple, seed: list[int], tile: int, layout: Layout, n_splats: int) -> Controls:
+    """identity: stands for `item` in the cache's key."""
+    first, again = plan(seed)
+    intact, *graded = (known(item, damage, tile, (layout.name,), n_splats) for damage in (INTACT, *first))
+    twins = [(graded[place], known(item, damage, tile, (layout.name,), n_splats)) for place, damage in again]
+    return Controls(render_photo(item.mesh, 2 * tile) if layout.photo else None, intact, graded, twins)
+
+
+def plan(seed: Sequence[int]) -> tuple[list[Damage], list[tuple[int, Damage]]]:
+    """Damages of `N_GRADED` different kinds, one from each of as many equal parts of `SEVERITIES`, and `N_TWINS` twins.
+
+    A twin is (place of the damage that it repeats, the same damage with another seed).
+    """
+    rng = np.random.default_rng(seed)
+    low, high = SEVERITIES
+    parts = low + (high - low) * (np.arange(N_GRADED) + rng.random(N_GRADED)) / N_GRADED
+    kinds = rng.permutation(CORRUPTIONS)[:N_GRADED]
+    draws = rng.integers(2**31, size=(2, N_GRADED)).tolist()
+    first, again = (
+        [Damage(str(kind), round(float(part), 4), draw) for kind, part, draw in zip(kinds, parts, row, strict=True)]
+        for row in draws
+    )
+    places = [int(place) for place in rng.permutation(N_GRADED) if kinds[place] != SEEDLESS][:N_TWINS]
+    return first, [(place, again[place]) for place in places]
+
+
+def cases(items: Sequence[Controls], layout: str = "montage") -> list[Case]:
+    """All pairs of the intact and the graded candidates, the better one as `a` (of equals the first); then those
+    without a gap, in which nothing tells `a` from `b`: each twin, and one candidate beside itself."""
+    found = []
+    for item in items:
+        for a, b in combinations([item.intact, *item.graded], 2):
+            better, worse = sorted((a, b), key=lambda one: one.error)
+            gap = worse.error - better.error
+            name = CLEAR if better is item.intact and gap > CLEAR_GAP else GRADED
+            found.append(_case(name, layout, better, worse, item.photo))
+        found += [_case(NO_GAP, layout, one, twin, item.photo) for one, twin in item.twins]
+        found.append(_case(IDENTICAL, layout, item.graded[0], item.graded[0], item.photo))
+    return found
+
+
+def _case(name: str, layout: str, a: Known, b: Known, photo) -> Case:
+    return Case(name, layout, Pair(a.candidate, b.candidate, photo), b.error - a.error)
+
+
+def load_judges(settings: Profile) -> dict[str, VLMJudge]:
+    """The training judge "X" and the evaluation judge "Y"; folders are relative to the caller's or the repository's."""
+    named = {"X": settings.judge_x, "Y": settings.judge_y}
+    return {
+        name: VLMJudge(next((folder for folder in (Path(model), ROOT / model) if folder.is_dir()), model))
+        for name, model in named.items()
+    }
+
+
+def ask(judges: Mapping[str, VLMJudge], cases: Sequence[Case], records: Records, **asking) -> pd.DataFrame:
+    """Every judge's verdict on every case, one row each; what is on record is not asked.
+
+    asking: `wordings` and `tie` of `VLMJudge.asking`. Columns: judge (its key), layout, case, object; kind_a,
+    severity_a, kind_b, severity_b (as the facts say, if they do); gap; p_ab, p_ba (of the first label, asked in either
+    order); p_a (of `a`, the mean of both orders); mass (of all labels, the mean); right (share of the two answers that
+    name `a`); outcome ("win" of `a`, "loss", "flip", with a tie label "tie"); averaged (`Verdict.averaged`).
+    """
+    rows = []
+    for name, judge in judges.items():
+        for layout in distinct_layouts(cases):
+            mine = [case for case in cases if case.layout == layout]
+            verdicts = judge_pairs(judge.asking(layout, **asking), [case.pair for case in mine], records)
+            rows += [_row(name, case, verdict) for case, verdict in zip(mine, verdicts, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def _row(name: str, case: Case, verdict) -> dict:
+    ab, ba = verdict.ab, verdict.ba
+    row = {"judge": name, "layout": case.layout, "case": case.name, "object": case.pair.object}
+    for side, facts in (("a", case.pair.a.facts), ("b", case.pair.b.facts)):
+        row |= {f"kind_{side}": facts.get("kind"), f"severity_{side}": facts.get("severity", float("nan"))}
+    row |= {"gap": case.gap, "p_ab": ab.p[0], "p_ba": ba.p[0], "p_a": (ab.p[0] + ba.p[1]) / 2}
+    row |= {"mass": (ab.mass + ba.mass) / 2, "right": ((ab.pick == 0) + (ba.pick == 1)) / 2}
+    return row | {"outcome": verdict.outcome, "averaged": verdict.averaged}
+
+
+def _digest(mesh) -> str:
+    parts = (mesh.vertices, mesh.faces, mesh.visual.vertex_colors)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+
+def _code() -> str:
+    """Digest of the sources that candidates depend on, so that no cache outlives them."""
+    rooms = [path for room in ("data", "renderers", "judges") for path in (ROOT / "lib" / room).glob("*.py")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [*sorted(rooms), Path(__file__)])).hexdigest()
