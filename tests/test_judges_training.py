@@ -1,6 +1,7 @@
 """The miniature judges' training, at a size that trains nothing useful but takes every step."""
 
 from dataclasses import replace
+from functools import partial
 
 import nbformat
 import numpy as np
@@ -16,12 +17,10 @@ from lib.judges.mini import Size, save_mini
 from lib.judges.training import cases, samples
 from lib.judges.training.collection import Collection
 from lib.judges.training.evaluate import BARS
-from lib.judges.training.language import Features, LanguageLoss
+from lib.judges.training.language import Features, LanguageLoss, Live
 from lib.judges.training.layers import NOTHING, Layers, eight_bit_depth
-from lib.judges.training.loop import Budget, fit
 from lib.judges.training.questions import draw
 from lib.judges.training.recipes import KINDS, RECIPES
-from lib.judges.training.shards import write_shards
 from lib.judges.training.tower import Heads, TowerLoss
 from lib.judges.training.train import Plan, halves, train_judge
 from lib.judges.training.truth import mirrored_montage, preference, view_error
@@ -30,6 +29,8 @@ from lib.profiles import ROOT, Profile
 from lib.renderers.cameras import judge_views
 from lib.renderers.montage import grid, judge_montage
 from lib.renderers.raycast import normal_images, render
+from lib.shards import write_shards
+from lib.training import Budget, _optimizers, fit
 
 NOTEBOOK = ROOT / "notebooks" / "A2_train_mini_judges.ipynb"
 TINY = Size(hidden=32, vision_layers=1, text_layers=1, heads=2, mlp=32, init=0.06)
@@ -43,7 +44,7 @@ def shards(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "CANDIDATES", 5)
         patch.setattr(samples, "SPLATS", 500)
-        yield write_shards(CHEAP, tmp_path_factory.mktemp("scratch") / "data", 24, workers=1)
+        yield write_shards(partial(samples.sample, CHEAP), tmp_path_factory.mktemp("scratch") / "data", 24, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_layers_show_what_a_render_of_the_remaining_faces_shows():
 
 
 def test_a_training_object_is_a_function_of_its_index_and_starts_with_the_intact_mesh(shards, data):
-    again = np.load(write_shards(CHEAP, shards[0].parent.parent / "again", 8, workers=1)[0])
+    again = np.load(write_shards(partial(samples.sample, CHEAP), shards[0].parent.parent / "again", 8, workers=1)[0])
     first = np.load(shards[0])
     assert all((first[name] == again[name]).all() for name in first.files)
     assert (data.kinds[:, 0] == KINDS.index("intact")).all()
@@ -86,9 +87,8 @@ def test_a_training_object_is_a_function_of_its_index_and_starts_with_the_intact
     assert {len(data.extra[i]) for i in range(24)} == {4, 5}
 
 
-def test_what_is_there_is_not_made_again(shards, monkeypatch):
-    monkeypatch.setattr("lib.judges.training.shards.sample", None)
-    assert write_shards(CHEAP, shards[0].parent, 24, workers=1) == shards
+def test_what_is_there_is_not_made_again(shards):
+    assert write_shards(None, shards[0].parent, 24, workers=1) == shards
 
 
 def test_the_two_judges_share_neither_seed_nor_objects_nor_mix_nor_labels():
@@ -158,14 +158,18 @@ def fresh(data, stage, recipe=CHEAP):
     if stage == "tower":
         heads = Heads(32)
         return torch.nn.ModuleDict({"vision": vision, "heads": heads}), TowerLoss(model, processor, heads, data, 5)
-    readout = torch.nn.Linear(32, 1)
-    loss = LanguageLoss(model, processor, readout, data, Features(model, processor, data), 5)
+    readout = torch.nn.Linear(32, 5)
+    if stage == "together":
+        loss = LanguageLoss(model, processor, readout, data, Live(model, processor, data), (5, 3))
+        return torch.nn.ModuleDict({"model": model, "readout": readout}), loss
+    loss = LanguageLoss(model, processor, readout, data, Features(model, processor, data), (5, 2))
     return torch.nn.ModuleDict({"language": language, "readout": readout}), loss
 
 
-@pytest.mark.parametrize("stage", ["tower", "language"])
+@pytest.mark.parametrize("stage", ["tower", "language", "together"])
 def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(data, stage, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.judges.training.loop.SAVE", 0)
+    monkeypatch.setattr("lib.training.SAVE", 0)
+    monkeypatch.setattr("lib.training.MATRIX", 16)  # so that both optimizers have something to do
     whole, loss = fresh(data, stage)
     start = {name: weight.clone() for name, weight in whole.state_dict().items()}
     curve = fit(whole, loss, Budget(steps=6), tmp_path / "whole.pt")
@@ -185,6 +189,21 @@ def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(data, stage
     assert resumed.step.tolist() == curve.step.tolist()
 
 
+def test_matrices_are_muons_and_the_rest_is_adams():
+    parts = torch.nn.ModuleDict(
+        {
+            "wide": torch.nn.Linear(64, 64),
+            "read-out": torch.nn.Linear(64, 5),
+            "words": torch.nn.Embedding(70, 64),
+            "head": torch.nn.Linear(64, 70, bias=False),
+        }
+    )
+    parts["head"].weight = parts["words"].weight
+    adam, muon = _optimizers(parts, 1e-3, 0)
+    assert [id(weight) for weight in muon.param_groups[0]["params"]] == [id(parts["wide"].weight)]
+    assert len(adam.param_groups[0]["params"]) == 4
+
+
 def test_training_ends_after_its_minutes(tmp_path):
     part = torch.nn.ModuleDict({"one": torch.nn.Linear(1, 1)})
     curve = fit(part, lambda step: (part["one"].weight.sum(), {}), Budget(minutes=0.002), tmp_path / "one.pt")
@@ -192,8 +211,9 @@ def test_training_ends_after_its_minutes(tmp_path):
 
 
 @pytest.mark.parametrize("recipe", [CHEAP, replace(Y, mix=CHEAP.mix)], ids=["qwen", "internvl"])
-def test_a_few_steps_lower_every_loss_of_both_stages(data, recipe, tmp_path):
-    for stage, names in (("tower", ["damage", "quality"]), ("language", ["answer", "read-out", "end"])):
+def test_a_few_steps_lower_every_loss_of_every_stage(data, recipe, tmp_path):
+    told = ["answer", "read-out", "end"]
+    for stage, names in (("tower", ["damage", "quality"]), ("language", told), ("together", told)):
         parts, loss = fresh(data, stage, recipe)
         with torch.no_grad():
             before = pd.DataFrame([loss(step)[1] for step in range(8)])[names].mean()
@@ -204,9 +224,9 @@ def test_a_few_steps_lower_every_loss_of_both_stages(data, recipe, tmp_path):
 
 
 def test_the_notebook_goes_from_nothing_to_a_judge_with_a_card_and_its_table(shards, tmp_path, monkeypatch):
-    cheap = {"GRADED": 2, "SHOWN": 2, "corrupt": lambda mesh, kind, *how: corrupt(mesh, "floaters", *how)}
-    for name, value in cheap.items():
-        monkeypatch.setattr(cases, name, value)
+    for name in ("GRADED", "SHOWN"):
+        monkeypatch.setattr(cases, name, 2)
+    monkeypatch.setattr("lib.judges.known.corrupt", lambda mesh, kind, *how: corrupt(mesh, "floaters", *how))
     for name in ("tables_dir", "figures_dir"):
         monkeypatch.setattr(Profile, name, tmp_path / name)
     monkeypatch.setitem(RECIPES, "judge_x", replace(CHEAP, family=lambda seed, size: X.family(seed, TINY)))
@@ -218,7 +238,13 @@ def test_the_notebook_goes_from_nothing_to_a_judge_with_a_card_and_its_table(sha
         exec(cell.source, space)
         if "parameters" in cell.metadata.get("tags", []):
             space |= {"profile": "smoke", "judges": "judge_x", "weights": str(tmp_path / "mini"), "furniture": "none"}
-            space |= {"objects": 24, "test_objects": 16, "tower_minutes": 0.02, "language_minutes": 0.02}
+            space |= {
+                "objects": 24,
+                "test_objects": 16,
+                "tower_minutes": 0.02,
+                "language_minutes": 0.02,
+                "together_minutes": 0.02,
+            }
             space |= {"workers": 1, "device": "cpu"}
     table = pd.read_csv(tmp_path / "tables_dir" / "A2_judges.csv")
     assert list(table) == ["judge", "layout", "case", "n", "raw", "flips", "consistent", "low", "high", "bar"]
@@ -235,7 +261,7 @@ def test_the_notebook_goes_from_nothing_to_a_judge_with_a_card_and_its_table(sha
 def test_training_can_begin_with_the_weights_of_a_shipped_judge(shards, tmp_path):
     (tmp_path / "data").symlink_to(shards[0].parent)
     save_mini(tmp_path / "first", *CHEAP.build(TINY))
-    still = Plan(24, Budget(minutes=1e-9), Budget(minutes=1e-9))  # not one step
+    still = Plan(24, *[Budget(minutes=1e-9)] * 3)  # not one step
     train_judge(replace(CHEAP, seed=99), still, tmp_path, tmp_path / "second", tmp_path / "first", "cpu", 1, TINY)
     first, second = (VLMJudge(tmp_path / name).model.state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)

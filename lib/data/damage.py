@@ -23,39 +23,60 @@ from lib.renderers.raycast import scene
 def face_drop(mesh, amount, rng):
     """Drop a share of the faces at random (the companion study's damage)."""
     mesh = refine(mesh, 0.04)
-    gone = rng.permutation(len(mesh.faces)) < amount * len(mesh.faces)
+    gone = dropped(mesh, amount, rng)
     return _without(mesh, gone), f"dropped {gone.mean():.0%} of the faces"
 
 
-def holes(mesh, amount, rng, radii=(0.06, 0.16), most=1000):
+def holes(mesh, amount, rng):
     """Cut balls around random surface points out of the surface until a share of it is gone."""
     mesh = refine(mesh, 0.03)
+    gone, ball = cut(mesh, amount, rng)
+    return _without(mesh, gone), f"cut {len(np.unique(ball[gone]))} holes, {_share(mesh, gone):.0%} of the surface"
+
+
+def missing_part(mesh, amount, rng):
+    """Remove what lies furthest in a random direction: part after part (connected components), or as one slab."""
+    mesh = refine(mesh, 0.03)
+    part = _parts(mesh)
+    gone, by_part = severed(mesh, part, amount, rng)
+    what = f"removed {len(np.unique(part[gone]))} of {part.max() + 1} parts" if by_part else "cut off a slab"
+    return _without(mesh, gone), f"{what}, {_share(mesh, gone):.0%} of the surface"
+
+
+def dropped(mesh, amount, rng):
+    """(F,) bool: a share of the faces at random."""
+    return rng.permutation(len(mesh.faces)) < amount * len(mesh.faces)
+
+
+def cut(mesh, amount, rng, size=1, radii=(0.06, 0.16), most=1000):
+    """(F,) bool: the faces in balls around random surface points, a share of the area; (F,) number of each one's ball.
+
+    size: scales the radii.
+    """
     faces, area, target = mesh.triangles_center, mesh.area_faces, amount * mesh.area
-    balls = zip(sample_surface(mesh, most, seed=rng)[0], rng.uniform(*radii, most), strict=True)
+    balls = zip(sample_surface(mesh, most, seed=rng)[0], size * rng.uniform(*radii, most), strict=True)
     turn = np.full(len(faces), np.inf)  # when a face goes: ball after ball, each from its center outwards
     for number, (center, radius) in enumerate(balls):
         if area[turn < np.inf].sum() >= target:
             break
         depth = np.linalg.norm(faces - center, axis=1) / radius
         turn = np.where(depth < 1, np.minimum(turn, number + depth), turn)
-    gone = first_faces(mesh, np.argsort(turn, kind="stable"), amount)
-    count = len(np.unique(turn[gone] // 1))
-    return _without(mesh, gone), f"cut {count} holes, {_share(mesh, gone):.0%} of the surface"
+    return first_faces(mesh, np.argsort(turn, kind="stable"), amount), np.floor(turn)
 
 
-def missing_part(mesh, amount, rng):
-    """Remove what lies furthest in a random direction: part after part (connected components), or as one slab."""
-    mesh = refine(mesh, 0.03)
+def severed(mesh, part, amount, rng):
+    """(F,) bool: what lies furthest in a random direction, a share of the area; whether it went by the numbers `part`.
+
+    part: (F,) int, 0 and up. Otherwise, and where there is one part only, it is a slab.
+    """
     direction = rng.choice([-1, 1], 3) * rng.uniform(0.5, 1, 3)  # slanted: a level cut may only shorten the object
     height = mesh.triangles_center @ direction
-    part, by_part = _parts(mesh), rng.random() < 0.5
-    if not by_part or part.max() == 0:
-        gone = first_faces(mesh, np.argsort(-height, kind="stable"), amount)
-        return _without(mesh, gone), f"cut off a slab, {_share(mesh, gone):.0%} of the surface"
-    middle = np.bincount(part, height) / np.bincount(part)
-    gone = first_faces(mesh, np.lexsort((-height, -middle[part])), amount)
-    count = len(np.unique(part[gone]))
-    return _without(mesh, gone), f"removed {count} of {part.max() + 1} parts, {_share(mesh, gone):.0%} of the surface"
+    if by_part := bool(rng.random() < 0.5 and part.max() > 0):
+        middle = np.bincount(part, height) / np.bincount(part)
+        order = np.lexsort((-height, -middle[part]))
+    else:
+        order = np.argsort(-height, kind="stable")
+    return first_faces(mesh, order, amount), by_part
 
 
 def noise(mesh, amount, rng):
@@ -95,11 +116,12 @@ def smooth(mesh, amount, rng, sigma=0.07, steps=4):
     depth = maximum_filter(distance_transform_edt(solid) * cell, 13)  # of the solid within 2 sigma of a point
     pull = amount * gaussian_filter(np.clip((depth / (2 * sigma)) ** 2, 0.2, 1), sigma / cell)
     for _ in range(steps):
-        centers, moments = mesh.triangles_center, np.zeros((4, *solid.shape))
-        index = ((centers - corner) / cell).astype(int)
-        np.add.at(moments, (slice(None), *index.T), np.insert(centers, 0, 1, axis=1).T * mesh.area_faces)
+        centers = mesh.triangles_center
+        place = np.ravel_multi_index(((centers - corner) / cell).astype(int).T, solid.shape)
         at = (mesh.vertices - corner).T / cell - 0.5
-        weight, *mean = (map_coordinates(gaussian_filter(m, sigma / cell), at, order=1) for m in moments)
+        sums = (np.bincount(place, m * mesh.area_faces, solid.size) for m in np.insert(centers, 0, 1, axis=1).T)
+        fields = (gaussian_filter(m.reshape(solid.shape).astype(np.float32), sigma / cell) for m in sums)
+        weight, *mean = (map_coordinates(field, at, order=1, output=float) for field in fields)
         move = np.stack(mean / weight, axis=1) - mesh.vertices
         mesh = _moved(mesh, mesh.vertices + map_coordinates(pull, at, order=1)[:, None] * move)
     return mesh, f"smoothed over {sigma:.0%} of the box, {amount:.0%} of the way"

@@ -10,22 +10,20 @@ import torch
 from joblib import Memory, Parallel, delayed
 from tqdm.auto import tqdm
 
-from lib.data.compare import mesh_error
-from lib.data.corrupt import CORRUPTIONS, corrupt
+from lib.data.corrupt import CORRUPTIONS
 from lib.data.datasets import open_dataset
 from lib.data.photos import render_photo
 from lib.data.procedural import CATEGORIES, furniture
 from lib.errors import BadInput
-from lib.judges.candidates import Candidate, Pair, render_candidate
+from lib.judges.candidates import Candidate, Pair
+from lib.judges.known import INTACT, Damage, known
 from lib.judges.prompts import LAYOUTS
-from lib.renderers.splats import surface_splats
 
 GRADED, SHOWN = 6, 3  # candidates of random damage; so many, and the intact one first, are shown in every layout
 HIGH = (0.6, 1.0)  # severities called high
 DAMAGED = (0.2, 0.7)  # severities of what is right but damaged, beside what is clean but wrong
 BLATANT = ("holes", "floaters", "missing_part")
 REAL = {"face_drop": 0.375, "holes": 0.5, "noise": 0.5, "floaters": 0.5, "voxel": 0.5}  # .375 drops 30% of the faces
-POINTS = 100  # on the surfaces; only the error over the views is read
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +53,12 @@ def tested(index: int, seed: int, tile: int, n_splats: int) -> Tested:
     plan = [(rng.choice(CORRUPTIONS), rng.uniform(0.05, 1)) for _ in range(GRADED)]
     plan += [(kind, rng.uniform(*HIGH)) for kind in BLATANT] + [(rng.choice(CORRUPTIONS), rng.uniform(*DAMAGED))]
     seeds = rng.integers(2**31, size=len(plan)).tolist()
-    worse = [corrupt(item.mesh, str(k), float(s), one).mesh for (k, s), one in zip(plan, seeds, strict=True)]
-    meshes = [item.mesh, *worse]
-    facts = [{"kind": "intact"}, *({"kind": str(k), "severity": float(s)} for k, s in plan)]
-    candidates = []
-    for place, (mesh, what) in enumerate(zip(meshes, facts, strict=True)):
-        layouts = tuple(LAYOUTS) if place < SHOWN else ("montage", "montage_ref")
-        splats = surface_splats(mesh, n_splats, seed) if "splat" in layouts else None
-        candidates.append(render_candidate(item.id, mesh, tile, layouts, splats, what))
-    errors = [0.0, *(mesh_error(item.mesh, mesh, n_points=POINTS).view for mesh in worse)]
-    return Tested(render_photo(item.mesh, 2 * tile), candidates, errors)
+    damages = [INTACT, *(Damage(str(k), float(s), one) for (k, s), one in zip(plan, seeds, strict=True))]
+    found = [
+        known(item, damage, tile, tuple(LAYOUTS) if place < SHOWN else ("montage", "montage_ref"), n_splats)
+        for place, damage in enumerate(damages)
+    ]
+    return Tested(render_photo(item.mesh, 2 * tile), [k.candidate for k in found], [k.error for k in found])
 
 
 def procedural_cases(
@@ -113,12 +107,11 @@ def real_cases(folder: Path, seed: int, tile: int) -> list[Case]:
     """Corrupted against intact, for every mesh of a folder; none of it was ever trained on."""
     cases = []
     for item in tqdm(open_dataset(folder), desc="real furniture", mininterval=1):
-        intact = render_candidate(item.id, item.mesh, tile)
+        intact = known(item, INTACT, tile).candidate
         for kind, severity in REAL.items():
-            mesh = corrupt(item.mesh, kind, severity, seed).mesh
-            worse = render_candidate(item.id, mesh, tile, facts={"kind": kind, "severity": severity})
-            cases.append(Case("real furniture, corrupted against intact", "montage", Pair(intact, worse), float("nan")))
-            cases.append(Case(f"real furniture, {kind}", "montage", Pair(intact, worse), float("nan")))
+            pair = Pair(intact, known(item, Damage(kind, severity, seed), tile).candidate)
+            cases.append(Case("real furniture, corrupted against intact", "montage", pair, float("nan")))
+            cases.append(Case(f"real furniture, {kind}", "montage", pair, float("nan")))
     return cases
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lib.judges.training.recipes import Recipe
 from lib.judges.training.samples import EXTRA
-from lib.judges.training.shards import read_shards
 from lib.judges.training.truth import charges, error_maps, mirrored_montage, mirrored_normals, view_error
+from lib.shards import read_shards
 
 PHOTO, MONTAGE = "photo", "montage"
 
@@ -35,7 +35,8 @@ class Collection:
 
     @classmethod
     def read(cls, recipe: Recipe, paths: list[Path]) -> "Collection":
-        return cls(recipe, **read_shards(paths))
+        data = read_shards(paths)
+        return cls(recipe, extra=data.pop("extra"), **{name: torch.stack(values) for name, values in data.items()})
 
     @cached_property
     def charge(self) -> Tensor:
@@ -56,9 +57,10 @@ class Collection:
         same, another = self.recipe.wrong
         return error + torch.where(self.category[other] == self.category[photo], same, another)
 
-    def damage(self, item: Tensor, candidate: Tensor, mirror: bool) -> Tensor:
-        """(B,112,112) error at every pixel of the candidates' montages."""
-        montages = [x[item, c] for c in (candidate, 0) for x in (self.normals, self.depth)]
+    def damage(self, item: Tensor, candidate: Tensor, mirror: bool, photo: Tensor | None = None) -> Tensor:
+        """(B,112,112) error at every pixel of the candidates' montages, against the object `photo` or their own."""
+        own = zip((item, item if photo is None else photo), (candidate, 0), strict=True)
+        montages = [x[i, c] for i, c in own for x in (self.normals, self.depth)]
         error = error_maps(*montages)[0][..., None]
         return mirrored_montage(error, False) if mirror else error
 

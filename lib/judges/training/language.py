@@ -1,4 +1,6 @@
-"""Stage 2: the language model, on what the finished tower says of every picture, encoded once."""
+"""Stages 2 and 3: the language model, on what the finished tower says of every picture; then both together."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,9 +10,10 @@ from tqdm.auto import tqdm
 
 from lib.judges.forward import answer_logits, encode_images, pixel_values, token_ids
 from lib.judges.training.collection import MONTAGE, PHOTO, Collection
-from lib.judges.training.questions import draw
+from lib.judges.training.questions import Questions, draw
 from lib.judges.training.samples import EXTRA
-from lib.judges.training.truth import SHARPNESS, preference
+from lib.judges.training.tower import VIEWED
+from lib.judges.training.truth import SHARPNESS, cells, preference
 from lib.judges.vlm import label_ids
 
 PAIRS = 32  # a batch, each in both orders
@@ -50,11 +53,28 @@ class Features:
         return list(self.tables[layout, mirror][place, candidate].float().unbind(1))
 
 
-class LanguageLoss:
-    """The loss of stage 2 as a function of the step: the answer, the end after it, and a throw-away read-out of each
-    candidate's error where its last image ends."""
+class Live:
+    """What `Features` tells, by the tower as it is now, so that it learns too."""
 
-    def __init__(self, model, processor, readout: nn.Module, data: Collection, features: Features, seed: int):
+    def __init__(self, model, processor, data: Collection):
+        self.model, self.processor, self.data = model, processor, data
+
+    def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> list[Tensor]:
+        """For each image of the layout (B,16,hidden) float32."""
+        images = self.data.images(layout, item, candidate, mirror)
+        pixels = pixel_values(self.processor, images.flatten(0, 1).to(self.model.device))
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            tokens = encode_images(self.model, pixels)
+        return list(tokens.float().unflatten(0, images.shape[:2]).unbind(1))
+
+
+class LanguageLoss:
+    """The loss of stages 2 and 3 as a function of the step: the answer, the end after it, and throw-away read-outs, of
+    each candidate's error where its last image ends and of where it is damaged, by the photo where there is one."""
+
+    def __init__(
+        self, model, processor, readout: nn.Module, data: Collection, features: Features | Live, seed: Sequence[int]
+    ):
         self.model, self.processor, self.readout, self.data = model, processor, readout, data
         self.features, self.seed, self.device = features, seed, model.device
         self.hidden = None
@@ -65,7 +85,7 @@ class LanguageLoss:
         self.hidden = hidden
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        asked = draw(self.data, PAIRS, np.random.default_rng([self.seed, 2, step]))
+        asked = draw(self.data, PAIRS, np.random.default_rng([*self.seed, step]))
         layout, error = asked.prompt.layout, asked.error.to(self.device)
         pictured = MONTAGE if layout.name == "montage_ref" else layout.name
         seen = [self.features(pictured, *pair, asked.mirror) for pair in zip(asked.of, asked.which, strict=True)]
@@ -90,16 +110,32 @@ class LanguageLoss:
         least = -(target * target.clamp(min=1e-9).log()).sum(1).mean()
         ends = self._ends(ids, len(images), layout.count)
         read = self.readout(self.hidden[:, ends].float())[..., 0].T
+        places = (torch.tensor(ends)[:, None] - torch.arange(images[0].shape[1], 0, -1)).flatten()
+        where = self.readout(self.hidden[:, places].float())[..., 1:].unflatten(1, (2, -1))
         losses = {
             "answer": answered - least,  # divergence: 0 where every probability is the true one
             "read-out": smooth_l1_loss(read, error, beta=0.05),
             "end": -after[:, self.end].mean(),
+            "damage": smooth_l1_loss(where, self._damage(asked), beta=0.1)
+            if pictured in VIEWED
+            else after.new_zeros(()),
         }
         values = {name: loss.item() for name, loss in losses.items()}
         right = ((answer[:, labels[0]] > answer[:, labels[1]]) == (error[0] < error[1])).float()
         clear = (error[0] - error[1]).abs() > 0.2
         values |= {"right where the gap is over .2": right[clear].mean().item()}
-        return losses["answer"] + 4 * losses["read-out"] + 0.05 * losses["end"], values
+        total = losses["answer"] + 4 * losses["read-out"] + 4 * losses["damage"] + 0.05 * losses["end"]
+        return total, values
+
+    def _damage(self, asked: Questions) -> Tensor:
+        """(2 pairs, 2, 16, 4): of the first and the second shown."""
+        photo = asked.item if asked.prompt.layout.photo else None
+        first, second = (
+            cells(self.data.damage(*shown, asked.mirror, photo), 14)
+            for shown in zip(asked.of, asked.which, strict=True)
+        )
+        both = torch.stack([first, second], 1)
+        return torch.cat([both, both.flip(1)]).to(self.device)
 
     def _ends(self, ids: Tensor, images: int, count: int) -> list[int]:
         """Places of the tokens after the last image of the first and of the second candidate."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from lib.judges.prompts import LAYOUTS, WORDINGS, Prompt, prompt
 from lib.judges.training.collection import MONTAGE, Collection
 
-SHARES = {"montage": 0.32, "montage_ref": 0.36, "seven_images": 0.12, "splat": 0.1, "turntable24": 0.1}
+SHARES = {"montage": 0.36, "montage_ref": 0.38, "seven_images": 0.08, "splat": 0.09, "turntable24": 0.09}
 WORDING_SHARES, TIES = (0.6, 0.2, 0.2), 0.06  # of the prompts; of prompts without a photo, with a tie label
 # Of pairs: intact against damaged, one against itself, another object for one of the two, both other objects.
 AGAINST_INTACT, IDENTICAL = 0.3, 0.03

@@ -5,8 +5,8 @@ from itertools import accumulate
 import numpy as np
 from PIL import Image
 
+from lib.data import damage
 from lib.data.corrupt import CORRUPTIONS, DAMAGES, corrupt
-from lib.data.damage import first_faces
 from lib.data.photos import render_photo
 from lib.data.procedural import CATEGORIES, Furniture, furniture
 from lib.data.refine import mesh_of, refine
@@ -68,7 +68,6 @@ class _Object:
             np.concatenate([mesh.visual.vertex_colors for mesh in parts]),
         )
         self.part = np.repeat(np.arange(len(parts)), [len(mesh.faces) for mesh in parts])
-        self.centers, self.area = self.fine.triangles_center, self.fine.area_faces
         self.layers = {name: Layers(self.fine, *RIGS[name], name == "turntable24") for name in self.rigs}
 
     def candidate(self, kind: str, severity: float, number: int, rng: np.random.Generator):
@@ -104,30 +103,9 @@ class _Object:
         return REMOVALS[kind](self, DAMAGES[kind][2] * severity, rng)
 
 
-def _face_drop(shown: _Object, amount: float, rng: np.random.Generator) -> np.ndarray:
-    return rng.random(len(shown.part)) < amount
-
-
-def _holes(shown: _Object, amount: float, rng: np.random.Generator) -> np.ndarray:
-    size, turn, gone = rng.uniform(0.5, 1.2), np.full(len(shown.part), np.inf), 0.0
-    for number in range(1000):
-        center = shown.centers[rng.choice(len(shown.part), p=shown.area / shown.area.sum())]
-        depth = np.linalg.norm(shown.centers - center, axis=1) / (size * rng.uniform(0.06, 0.16))
-        turn = np.where(depth < 1, np.minimum(turn, number + depth), turn)
-        gone = shown.area[turn < np.inf].sum()
-        if gone >= amount * shown.area.sum():
-            break
-    return first_faces(shown.fine, np.argsort(turn, kind="stable"), amount)
-
-
-def _missing_part(shown: _Object, amount: float, rng: np.random.Generator) -> np.ndarray:
-    direction = rng.choice([-1, 1], 3) * rng.uniform(0.5, 1, 3)  # slanted: a level cut may only shorten the object
-    height = shown.centers @ direction
-    if rng.random() < 0.5:
-        return first_faces(shown.fine, np.argsort(-height), amount)
-    middle = np.bincount(shown.part, height) / np.bincount(shown.part)
-    return first_faces(shown.fine, np.lexsort((-height, -middle[shown.part])), amount)
-
-
-# The same damages as in `lib.data.damage`, as faces that go: they need no mesh of their own to be seen.
-REMOVALS = {"face_drop": _face_drop, "holes": _holes, "missing_part": _missing_part}
+# What `corrupt` does to a mesh, as faces that go: they need no mesh of their own to be seen.
+REMOVALS = {
+    "face_drop": lambda shown, amount, rng: damage.dropped(shown.fine, amount, rng),
+    "holes": lambda shown, amount, rng: damage.cut(shown.fine, amount, rng, rng.uniform(0.5, 1.2))[0],
+    "missing_part": lambda shown, amount, rng: damage.severed(shown.fine, shown.part, amount, rng)[0],
+}

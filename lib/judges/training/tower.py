@@ -29,13 +29,12 @@ class Heads(nn.Module):
         self.damage = nn.Linear(hidden, 4)
         self.quality = nn.ModuleDict({layout: nn.Linear(hidden, 1) for layout in (MONTAGE, *EXTRA)})
         self.kind, self.category = nn.Linear(hidden, len(KINDS)), nn.Linear(hidden, len(CATEGORIES))
-        self.compare = nn.Sequential(nn.Linear(4 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.compare = nn.Sequential(nn.Linear(4 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 5))
         self.sharpness = nn.Parameter(torch.tensor(3.0))  # log of what a difference in predicted error is worth
 
     def difference(self, photo: Tensor, candidate: Tensor) -> Tensor:
-        """(B,) error of a candidate beside the photo."""
-        both = torch.cat([photo, candidate, photo * candidate, (photo - candidate).abs()], -1)
-        return self.compare(both).mean((1, 2))
+        """(B,16,5) of a candidate beside the photo: its error, when averaged, and where it is (see `cells`)."""
+        return self.compare(torch.cat([photo, candidate, photo * candidate, (photo - candidate).abs()], -1))
 
 
 class TowerLoss:
@@ -102,23 +101,22 @@ class TowerLoss:
             losses["rank"] += share * binary_cross_entropy_with_logits(
                 (quality[b] - quality[a]) * heads.sharpness.exp(), wanted
             )
-        losses["reference"] = self.reference(tokens, items, candidates[:, :SHOWN])
+        losses["reference"] = self.reference(tokens, items, candidates[:, :SHOWN], mirror)
         weights = {"appearance": 4, "damage": 8, "quality": 4, "rank": 1, "kind": 0.2, "category": 0.1, "reference": 4}
         return sum(weights[name] * loss for name, loss in losses.items()), {k: v.item() for k, v in losses.items()}
 
-    def reference(self, tokens: dict[str, Tensor], items: Tensor, candidates: Tensor) -> Tensor:
+    def reference(self, tokens: dict[str, Tensor], items: Tensor, candidates: Tensor, mirror: bool) -> Tensor:
         """Each photo beside its own candidates, one of the same category, and one of another."""
-        photo, montage = tokens[PHOTO], tokens[MONTAGE].unflatten(0, (len(items), SHOWN))
-        total = 0.0
-        for partner in (torch.arange(len(items)), torch.arange(len(items)) ^ 1, (torch.arange(len(items)) + 2) % 12):
-            other, shown = items[partner], candidates[partner]
-            mine = partner[0] == 0
-            count = SHOWN if mine else 1
-            for place in range(count):
-                if mine:
-                    error = self.data.error[other, shown[:, place]]
-                else:
-                    error = self.data.wrong_error(other, shown[:, place], items)
-                seen = self.heads.difference(photo, montage[partner.to(self.device), place])
-                total = total + smooth_l1_loss(seen, error.to(self.device), beta=0.05) / (SHOWN + 2)
-        return total
+        row, first = torch.arange(len(items)), torch.zeros_like(items)
+        photo = row.repeat(2 + SHOWN)
+        shown = torch.cat([row ^ 1, (row + 2) % len(row), row.repeat(SHOWN)])
+        place = torch.cat([first, first, torch.arange(SHOWN).repeat_interleave(len(row))])
+        other, which, whose = items[shown], candidates[shown, place], items[photo]
+        wrong, mapped = slice(2 * len(row)), slice(3 * len(row))
+        error = self.data.error[other, which]
+        error[wrong] = self.data.wrong_error(other[wrong], which[wrong], whose[wrong])
+        where = cells(self.data.damage(other[mapped], which[mapped], mirror, whose[mapped]), 14)
+        montage = tokens[MONTAGE].unflatten(0, (len(row), SHOWN))[shown.to(self.device), place]
+        seen = self.heads.difference(tokens[PHOTO][photo], montage)
+        loss = smooth_l1_loss(seen[..., 0].mean(1), error.to(self.device), beta=0.05)
+        return loss + 2 * smooth_l1_loss(seen[mapped, :, 1:], where.to(self.device), beta=0.1)

@@ -1,6 +1,7 @@
-"""From nothing to a judge: data, vision tower, language model, folder."""
+"""From nothing to a judge: data, vision tower, language model, both together, folder."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,20 +11,24 @@ from torch import nn
 from lib.judges.forward import batch_attention
 from lib.judges.mini import Size, save_mini
 from lib.judges.training.collection import Collection
-from lib.judges.training.language import Features, LanguageLoss
-from lib.judges.training.loop import Budget, fit
+from lib.judges.training.language import Features, LanguageLoss, Live
 from lib.judges.training.recipes import SIZE, Recipe
-from lib.judges.training.shards import write_shards
+from lib.judges.training.samples import sample
 from lib.judges.training.tower import Heads, TowerLoss
+from lib.shards import write_shards
+from lib.training import Budget, fit, seeded
+
+TOGETHER_RATE = 3e-4  # of stage 3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything: training objects, and the budgets of both stages."""
+    """How much of everything: training objects, and the budgets of the three stages."""
 
     objects: int
     tower: Budget
     language: Budget
+    together: Budget
 
 
 def train_judge(
@@ -36,42 +41,57 @@ def train_judge(
     workers: int = -1,
     size: Size = SIZE,
 ) -> pd.DataFrame:
-    """Trains a judge and writes its folder `weights`; the curves of both stages (column `stage`).
+    """Trains a judge and writes its folder `weights`; the curves of the stages (column `stage`).
 
     scratch: data and checkpoints; whatever it holds is used, so a killed run goes on where it was. start: folder of
     weights to begin with instead of random ones. device: "auto" is a GPU where there is one.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / ".gitignore").write_text("*\n")
-    paths = write_shards(recipe, scratch / "data", plan.objects, workers)
+    paths = write_shards(partial(sample, recipe), scratch / "data", plan.objects, workers, f"objects for {recipe.name}")
     data = Collection.read(recipe, paths)
     model, processor = recipe.build(size)
     if start is not None:
         model = type(model).from_pretrained(start, dtype=torch.float32)
     model = batch_attention(model.to(torch.device(device if device != "auto" else _best()))).train()
     model.set_attn_implementation("eager")  # on a CPU the fused kernels are slow backwards
+    hidden = model.config.text_config.hidden_size
+    heads, readout = (
+        seeded(recipe.seed, build).to(model.device) for build in (lambda: Heads(hidden), lambda: nn.Linear(hidden, 5))
+    )
     curves = [
-        stage(model, processor, data, recipe, budget, scratch).assign(stage=stage.__name__.removeprefix("train_"))
-        for stage, budget in ((train_tower, plan.tower), (train_language, plan.language))
+        train_tower(model, processor, heads, data, recipe, plan.tower, scratch).assign(stage="tower"),
+        train_language(model, processor, readout, data, recipe, plan.language, scratch).assign(stage="language"),
+        train_together(model, processor, readout, data, recipe, plan.together, scratch).assign(stage="together"),
     ]
     save_mini(weights, model, processor)
     return pd.concat(curves, ignore_index=True)
 
 
-def train_tower(model, processor, data: Collection, recipe: Recipe, budget: Budget, scratch: Path) -> pd.DataFrame:
-    """Stage 1; only the vision part of `model` changes."""
-    heads = seeded(recipe.seed, lambda: Heads(model.config.text_config.hidden_size)).to(model.device)
+def train_tower(
+    model, processor, heads, data: Collection, recipe: Recipe, budget: Budget, scratch: Path
+) -> pd.DataFrame:
+    """Stage 1; only the vision part of `model` changes, and the throw-away heads."""
     parts = nn.ModuleDict({"vision": halves(model)[0], "heads": heads})
     return fit(parts, TowerLoss(model, processor, heads, data, recipe.seed), budget, scratch / "tower.pt")
 
 
-def train_language(model, processor, data: Collection, recipe: Recipe, budget: Budget, scratch: Path) -> pd.DataFrame:
-    """Stage 2; only the language part of `model` changes."""
-    readout = seeded(recipe.seed, lambda: nn.Linear(model.config.text_config.hidden_size, 1)).to(model.device)
+def train_language(
+    model, processor, readout, data: Collection, recipe: Recipe, budget: Budget, scratch: Path
+) -> pd.DataFrame:
+    """Stage 2; only the language part of `model` changes, and the throw-away read-out."""
     parts = nn.ModuleDict({"language": halves(model)[1], "readout": readout})
-    features = Features(model, processor, data)
-    loss = LanguageLoss(model, processor, readout, data, features, recipe.seed)
+    loss = LanguageLoss(model, processor, readout, data, Features(model, processor, data), (recipe.seed, 2))
     return fit(parts, loss, budget, scratch / "language.pt")
+
+
+def train_together(
+    model, processor, readout, data: Collection, recipe: Recipe, budget: Budget, scratch: Path
+) -> pd.DataFrame:
+    """Stage 3; all of `model` changes, slowly: what the tower tells becomes what the answer needs."""
+    parts = nn.ModuleDict({"model": model, "readout": readout})
+    loss = LanguageLoss(model, processor, readout, data, Live(model, processor, data), (recipe.seed, 3))
+    return fit(parts, loss, budget, scratch / "together.pt", TOGETHER_RATE)
 
 
 def halves(model) -> tuple[nn.ModuleDict, nn.ModuleDict]:
@@ -79,13 +99,6 @@ def halves(model) -> tuple[nn.ModuleDict, nn.ModuleDict]:
     inside = dict(model.model.named_children())
     language = {"model": inside.pop("language_model"), "head": model.lm_head}
     return nn.ModuleDict(inside), nn.ModuleDict(language)
-
-
-def seeded(seed: int, build):
-    """What `build` makes of torch's global random numbers, from a seed and without touching them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 def _best() -> str:
