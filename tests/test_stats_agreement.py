@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lib.stats.agreement import kappa, kappa_from_agreement
-from lib.stats.intervals import Estimate, clopper_pearson, wilson
+from lib.stats.intervals import Estimate, clopper_pearson, proportion, wilson
 
 
 def labels(table):
@@ -56,3 +56,9 @@ def test_kappa_is_undefined_without_a_second_label(answers):
 def test_companions_kappa_follows_from_its_agreement_and_floor():
     agreement = Estimate(100 / 120, *wilson(100, 120), 120, "Wilson")
     assert round(kappa_from_agreement(agreement, 0.51).value, 2) == 0.66
+
+
+def test_kappa_of_nothing_is_undefined_and_not_the_lowest():
+    nothing = kappa_from_agreement(proportion(0, 0), 0.5)
+    assert np.isnan(nothing.value)
+    assert (nothing.low, nothing.high) == (-1, 1)

@@ -31,5 +31,5 @@ def kappa(first, second, confidence: float = CONFIDENCE) -> Estimate:
 
 def kappa_from_agreement(agreement: Estimate, floor: float) -> Estimate:
     """Kappa and its interval from an agreement and the agreement `floor` by chance, the floor taken as known."""
-    value, low, high = (max(-1.0, (x - floor) / (1 - floor)) for x in (agreement.value, agreement.low, agreement.high))
+    value, low, high = (max((x - floor) / (1 - floor), -1.0) for x in (agreement.value, agreement.low, agreement.high))
     return Estimate(value, low, high, agreement.n, f"{agreement.method}, floor fixed")
