@@ -5,21 +5,25 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 SMOOTH = 10  # points of a curve averaged
-SHOWN = {"tower": ["appearance", "damage", "quality", "reference"], "language": ["answer", "read-out"]}
+TOLD = ["answer", "read-out", "damage"]
+SHOWN = {"tower": ["appearance", "damage", "quality", "reference"], "language": TOLD, "together": TOLD}
 
 
 def curves(table: pd.DataFrame) -> Figure:
-    """Losses of both stages against minutes, one panel a stage and a judge."""
+    """Losses of the stages against minutes, one panel a stage and a judge."""
     judges = list(table.judge.unique())
-    figure, axes = plt.subplots(len(judges), 2, figsize=(7, 2.2 * len(judges)), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(judges), len(SHOWN), figsize=(7, 2.2 * len(judges)), squeeze=False, layout="constrained"
+    )
     for row, judge in zip(axes, judges, strict=True):
         for axis, (stage, losses) in zip(row, SHOWN.items(), strict=True):
             part = table[(table.judge == judge) & (table.stage == stage)]
             smooth = part[losses].rolling(SMOOTH, min_periods=1).mean()
             for loss in losses:
                 axis.plot(part.seconds / 60, smooth[loss], label=loss, lw=1)
-            axis.set(title=f"{judge}, {stage}", xlabel="minutes", ylabel="loss", yscale="log")
-            axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=6)
+            axis.set(title=f"{judge}, {stage}", xlabel="minutes", yscale="log")
+            axis.legend(loc="upper right", fontsize=6)
+        row[0].set_ylabel("loss")
     return figure
 
 
