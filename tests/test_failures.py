@@ -161,7 +161,7 @@ def test_mean_by_object_keeps_sign_and_scale():
 
 
 def test_every_object_gets_damage_of_both_kinds_and_two_wrong_objects():
-    objects = pairs.judged_objects(SMOKE)
+    objects, _ = pairs.judged_objects(SMOKE)
     plans = failures.plan(objects, 1)
     assert [one.item for one in plans] == objects
     for one in plans:
@@ -182,12 +182,12 @@ def test_every_object_gets_damage_of_both_kinds_and_two_wrong_objects():
 
 def test_too_few_objects_are_an_error_before_any_rendering():
     with pytest.raises(BadInput, match="nothing for wrong_instance"):
-        failures.plan(pairs.judged_objects(replace(SMOKE, n_judged=9)), 1)
+        failures.plan(pairs.judged_objects(replace(SMOKE, n_judged=9))[0], 1)
 
 
 @pytest.fixture(scope="module")
 def plans():
-    return failures.plan(pairs.judged_objects(SMOKE), SMOKE.seed)
+    return failures.plan(pairs.judged_objects(SMOKE)[0], SMOKE.seed)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def curves(table: pd.DataFrame) -> Figure:
             for loss in losses:
                 axis.plot(part.seconds / 60, smooth[loss], label=loss, lw=1)
             axis.set(title=f"{judge}, {stage}", xlabel="minutes", yscale="log")
-            axis.legend(loc="upper right", fontsize=6)
+            axis.legend(fontsize=6)
         row[0].set_ylabel("loss")
     return figure
 

@@ -1,0 +1,1 @@
+"""How the miniature generator is made from nothing: data, conditioner, structure, structured latents, evaluation."""
