@@ -39,7 +39,7 @@ def test_bad_names_and_values_say_what_is_right(name, overrides, said):
 def test_a_file_with_a_missing_or_unknown_line_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "FOLDER", tmp_path)
     (tmp_path / "short.toml").write_text("seed = 1\n")
-    with pytest.raises(BadInput, match=r"short\.toml: lacks n_objects"):
+    with pytest.raises(BadInput, match=r"short\.toml: lacks .*n_objects"):
         load_profile("short")
     (tmp_path / "long.toml").write_text((profiles.ROOT / "lib/profiles/mini.toml").read_text() + "\ncolour = 3\n")
     with pytest.raises(BadInput, match=r"long\.toml: there is no setting 'colour'"):
