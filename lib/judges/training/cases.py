@@ -38,7 +38,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """A test object: its photo, candidates (the intact one first), the severities, and errors against the intact."""
+    """A test object: its photo, candidates (the intact one first) and their errors against the intact."""
 
     photo: object
     candidates: list[Candidate]

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 from tqdm.auto import tqdm
 
-from lib.judges.forward import answer_logits, encode_images, pixel_values, token_ids
+from lib.judges.forward import answer_logits, token_ids
 from lib.judges.training.collection import MONTAGE, PHOTO, Collection
 from lib.judges.training.questions import Questions, draw
 from lib.judges.training.samples import EXTRA
-from lib.judges.training.tower import VIEWED
+from lib.judges.training.tower import VIEWED, encode
 from lib.judges.training.truth import SHARPNESS, cells, preference
 from lib.judges.vlm import label_ids
 
@@ -42,9 +42,7 @@ class Features:
         """(n,shown,c,112,112,3) -> (n,shown,c,16,hidden)."""
         flat, done = images.flatten(0, 2), []
         for group in flat.split(ENCODED):
-            pixels = pixel_values(self.processor, group.to(self.model.device))
-            with torch.autocast(self.model.device.type, torch.bfloat16):
-                done.append(encode_images(self.model, pixels).bfloat16())
+            done.append(encode(self.model, self.processor, group).bfloat16())
         return torch.cat(done).unflatten(0, images.shape[:3])
 
     def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> list[Tensor]:
@@ -62,9 +60,7 @@ class Live:
     def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> list[Tensor]:
         """For each image of the layout (B,16,hidden) float32."""
         images = self.data.images(layout, item, candidate, mirror)
-        pixels = pixel_values(self.processor, images.flatten(0, 1).to(self.model.device))
-        with torch.autocast(self.model.device.type, torch.bfloat16):
-            tokens = encode_images(self.model, pixels)
+        tokens = encode(self.model, self.processor, images.flatten(0, 1))
         return list(tokens.float().unflatten(0, images.shape[:2]).unbind(1))
 
 
@@ -77,12 +73,7 @@ class LanguageLoss:
     ):
         self.model, self.processor, self.readout, self.data = model, processor, readout, data
         self.features, self.seed, self.device = features, seed, model.device
-        self.hidden = None
-        model.model.language_model.norm.register_forward_hook(lambda module, inputs, output: self._keep(output))
         self.end = processor.tokenizer.eos_token_id
-
-    def _keep(self, hidden: Tensor):
-        self.hidden = hidden
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
         asked = draw(self.data, PAIRS, np.random.default_rng([*self.seed, step]))
@@ -98,7 +89,9 @@ class LanguageLoss:
         labels = label_ids(self.processor, asked.prompt)
         ids = token_ids(self.processor, asked.prompt, [image.shape[1] for image in images])
         answered = torch.cat([ids, torch.tensor([labels[step % 2]])])
-        with torch.autocast(self.device.type, torch.bfloat16):
+        norm, kept = self.model.model.language_model.norm, []
+        hook = norm.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        with hook, torch.autocast(self.device.type, torch.bfloat16):
             logits = answer_logits(self.model, answered, images, keep=2)
         answer, after = logits.float().log_softmax(-1).unbind(1)
         target = preference(*error)[:, None]
@@ -108,10 +101,11 @@ class LanguageLoss:
             target = torch.cat([target * (1 - tie), tie], 1)
         answered = -(target * answer[:, labels]).sum(1).mean()
         least = -(target * target.clamp(min=1e-9).log()).sum(1).mean()
+        (hidden,) = kept
         ends = self._ends(ids, len(images), layout.count)
-        read = self.readout(self.hidden[:, ends].float())[..., 0].T
+        read = self.readout(hidden[:, ends].float())[..., 0].T
         places = (torch.tensor(ends)[:, None] - torch.arange(images[0].shape[1], 0, -1)).flatten()
-        where = self.readout(self.hidden[:, places].float())[..., 1:].unflatten(1, (2, -1))
+        where = self.readout(hidden[:, places].float())[..., 1:].unflatten(1, (2, -1))
         losses = {
             "answer": answered - least,  # divergence: 0 where every probability is the true one
             "read-out": smooth_l1_loss(read, error, beta=0.05),

@@ -37,6 +37,13 @@ class Heads(nn.Module):
         return self.compare(torch.cat([photo, candidate, photo * candidate, (photo - candidate).abs()], -1))
 
 
+def encode(model, processor, images: Tensor) -> Tensor:
+    """Images (n,112,112,3) uint8 to tokens (n,16,hidden) on the model's device, computed in half precision."""
+    pixels = pixel_values(processor, images.to(model.device))
+    with torch.autocast(model.device.type, torch.bfloat16):
+        return encode_images(model, pixels)
+
+
 class TowerLoss:
     """The loss of stage 1 as a function of the step."""
 
@@ -44,11 +51,6 @@ class TowerLoss:
         self.model, self.processor, self.heads, self.data, self.seed = model, processor, heads, data, seed
         self.device = model.device
         self.members = [(data.category == number).nonzero()[:, 0].numpy() for number in range(len(CATEGORIES))]
-
-    def encode(self, images: Tensor) -> Tensor:
-        pixels = pixel_values(self.processor, images.to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return encode_images(self.model, pixels).float()
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Objects (OBJECTS,), neighbors of one category; candidates (OBJECTS, SHOWN + EXTRAS)."""
@@ -76,12 +78,13 @@ class TowerLoss:
             images.append(shown[:, view])
             whose.append(item), which.append(candidate), layouts.append(layout)
         sizes = [len(item) for item in whose]
-        tokens = dict(zip(layouts, self.encode(torch.cat(images)).split(sizes), strict=True))
+        encoded = encode(self.model, self.processor, torch.cat(images)).float()
+        tokens = dict(zip(layouts, encoded.split(sizes), strict=True))
         losses = dict.fromkeys(("appearance", "damage", "quality", "rank", "kind", "category", "reference"), 0.0)
         for layout, item, candidate, shown in zip(layouts, whose, which, images, strict=True):
             seen, share = tokens[layout], len(item) / sum(sizes)
             of_view = layout == "seven_images"
-            true = shown if of_view else data.images(MONTAGE, item, candidate, mirror)[:, 0]
+            true = shown if of_view or layout == MONTAGE else data.images(MONTAGE, item, candidate, mirror)[:, 0]
             drawn = (heads.view if of_view else heads.montage)(seen)
             losses["appearance"] += share * smooth_l1_loss(drawn, appearance(true).to(self.device), beta=0.1)
             target = data.category[item].to(self.device)
