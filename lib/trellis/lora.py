@@ -75,7 +75,9 @@ def use_adapter(model: nn.Module, name: str | None):
 def save_lora(model: nn.Module, folder: str | Path, name: str) -> None:
     """Write one adapter in peft's layout (adapter_config.json, adapter_model.safetensors)."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    model.peft_config[name].save_pretrained(folder)
+    config = model.peft_config[name]
+    config.target_modules = sorted(config.target_modules)  # the order of a set differs from run to run
+    config.save_pretrained(folder)
     weights = get_peft_model_state_dict(model, adapter_name=name)
     save_file({key: value.contiguous() for key, value in weights.items()}, Path(folder, WEIGHTS))
 
@@ -104,6 +106,22 @@ def merge_lora(model: nn.Module, name: str) -> nn.Module:
     for path, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge(adapter_names=[name])
-            parent, _, child = path.rpartition(".")
-            setattr(model.get_submodule(parent), child, module.get_base_layer())
+            _unwrap(model, path)
     return model
+
+
+def remove_lora(model: nn.Module, name: str) -> nn.Module:
+    """Take one adapter off; if it was active, none is. Without a last one the model is as if there had been none."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.set_adapter([active for active in module.active_adapters if active != name])
+            module.delete_adapter(name)
+            if not module.lora_A:
+                _unwrap(model, path)
+    del model.peft_config[name]
+    return model
+
+
+def _unwrap(model: nn.Module, path: str) -> None:
+    parent, _, child = path.rpartition(".")
+    setattr(model.get_submodule(parent), child, model.get_submodule(path).get_base_layer())
