@@ -19,6 +19,7 @@ SHOWN = {  # stage -> losses drawn; what only some steps measure is drawn with d
     "structure_vae": ["loss", "IoU, held out"],
     "structure_flow": ["loss", "loss, held out", "IoU"],
     "slat_vae": ["distance", "color", "sign", "color, held out", "sign, held out"],
+    "mesh_decoder": ["distance", "color", "sign", "color, held out", "sign, held out"],
     "gaussians": ["distance", "color", "image", "image, held out"],
     "slat_flow": ["loss", "loss, held out"],
 }

@@ -166,6 +166,8 @@ class Slat:
     color: tuple[float, float] = (2.0, 8.0)  # weight at first and later: heavy from the start it slows the geometry
     color_steps: int = 1000  # over which it rises
     vae_budget: Budget = field(default_factory=lambda: Budget(minutes=30))
+    decoder_rate: float = 1e-3
+    decoder_budget: Budget = field(default_factory=lambda: Budget(minutes=15))
     flow_batch: int = 16  # objects
     flow_rate: float = 1e-3
     drop: float = 0.1  # of the conditions, for guidance
@@ -216,6 +218,7 @@ BUDGETS = {  # stage -> section of the recipe and field in it
     "structure_vae": ("structure", "vae_budget"),
     "structure_flow": ("structure", "flow_budget"),
     "slat_vae": ("slat", "vae_budget"),
+    "mesh_decoder": ("slat", "decoder_budget"),
     "gaussians": ("slat", "gaussian_budget"),
     "slat_flow": ("slat", "flow_budget"),
 }

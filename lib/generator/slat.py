@@ -31,6 +31,7 @@ BAND = 4 * VOXEL  # distances are clamped there and divided by it, so that far o
 OUTSIDE = 0.25 * VOXEL / BAND  # least distance at the border of the grid, where the object ends and rounding decides
 NEAR = 5  # weight of the distance within a voxel of the surface
 EVERY = 50  # steps between looks at objects that are not trained on
+AFTER = 1_000_000  # number of the mesh decoder's first step alone: other draws than with the encoder
 ENCODED = 16  # objects in one call
 LATENTS, NORMALIZATION = "slat_latents.npy", "slat_normalization.json"
 
@@ -136,6 +137,14 @@ def train_slat_vae(networks: nn.ModuleDict, data: Collection, recipe: Recipe, sc
     if outdated(scratch / LATENTS, scratch / "slat_vae.pt"):
         write_latents(networks["slat_encoder"], data, scratch)
     return curve
+
+
+def train_mesh_decoder(networks: nn.ModuleDict, data: Collection, recipe: Recipe, scratch: Path) -> pd.DataFrame:
+    """Only the mesh decoder changes: colors need longer than geometry, and the latents are by now what others learn."""
+    networks["slat_encoder"].requires_grad_(False)
+    loss, parts = AutoencoderLoss(networks, data, recipe), nn.ModuleDict({"decoder": networks["slat_decoder_mesh"]})
+    checkpoint, rate = scratch / "mesh_decoder.pt", recipe.slat.decoder_rate
+    return fit(parts, lambda step: loss(AFTER + step), recipe.slat.decoder_budget, checkpoint, rate)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from lib.generator.collection import Collection, write_collection
 from lib.generator.conditioner import build_conditioner, train_conditioner
 from lib.generator.gaussians import train_gaussians
 from lib.generator.recipe import Recipe
-from lib.generator.slat import NORMALIZATION, train_slat_vae
+from lib.generator.slat import NORMALIZATION, train_mesh_decoder, train_slat_vae
 from lib.generator.slat_flow import train_slat_flow
 from lib.generator.structure import train_structure_flow, train_structure_vae
 from lib.training import seeded
@@ -42,10 +42,11 @@ STAGES = {  # what to call, what it waits for, what it trains
     "structure_vae": (train_structure_vae, (), ("sparse_structure_encoder", "sparse_structure_decoder")),
     "structure_flow": (train_structure_flow, (CONDITIONS, STRUCTURE), ("sparse_structure_flow_model",)),
     "slat_vae": (train_slat_vae, (), ("slat_encoder", "slat_decoder_mesh")),
+    "mesh_decoder": (train_mesh_decoder, (SLAT,), ("slat_decoder_mesh",)),
     "gaussians": (train_gaussians, (SLAT,), ("slat_decoder_gs",)),
     "slat_flow": (train_slat_flow, (CONDITIONS, SLAT), ("slat_flow_model",)),
 }
-BRANCHES = ("conditioner", "structure_vae", "structure_flow"), ("slat_vae", "gaussians", "slat_flow")
+BRANCHES = ("conditioner", "structure_vae", "structure_flow"), ("slat_vae", "mesh_decoder", "gaussians", "slat_flow")
 
 
 def train_generator(
