@@ -100,7 +100,7 @@ def test_what_a_judge_was_taught_is_no_finding(tmp_path):
 
 
 def frame(case, layout, outcomes, judge="X"):
-    right = {"win": 1.0, "flip": 0.5, "loss": 0.0}
+    right = {"win": 1.0, "flip": 0.5, "loss": 0.0, "abstention": np.nan}
     objects = [f"object {number}" for number in range(len(outcomes))]
     rows = {"judge": judge, "case": case, "layout": layout, "object": objects, "outcome": outcomes}
     return pd.DataFrame(rows).assign(right=[right[outcome] for outcome in outcomes])
@@ -131,6 +131,20 @@ def test_differences_pair_the_same_objects_in_any_order():
     assert row.raw_high - row.raw_low < 0.4  # over the objects' differences, much narrower than two separate intervals
 
 
+def test_a_pair_without_an_answer_in_one_layout_is_in_no_table():
+    def tables(warned, fixed):
+        answers = pd.concat([frame(BROKEN, "splat", warned), frame(BROKEN, "montage", fixed)])
+        rest = pd.concat([frame(case, "seven_images", ["win"] * 9) for case in (BROKEN, CHANGED)])
+        rest = pd.concat([rest, *(frame(CHANGED, layout, ["win"] * 9) for layout in ("splat", "montage"))])
+        answers = pd.concat([answers, rest])
+        found = (failure_tables.failure_table(answers, TRAINED, 0), failure_tables.differences(answers, TRAINED, 0))
+        return [table[(table.failure == "2 splats") & (table.case == BROKEN)] for table in found]
+
+    table, change = tables(["win", "abstention", "flip", "loss"] * 2, ["win", "win", "abstention", "win"] * 2)
+    assert table[["n", "raw", "flips", "consistent"]].to_numpy().tolist() == [[6, 0.5, 1 / 3, 0.5], [6, 1, 0, 1]]
+    assert change[["n", "raw_change", "flips_change"]].to_numpy().tolist() == [[4, -0.5, 0]]
+
+
 def test_what_a_layout_hides_is_told_from_what_is_only_unfamiliar():
     def answers(changed):
         parts = [
@@ -148,16 +162,6 @@ def test_what_a_layout_hides_is_told_from_what_is_only_unfamiliar():
     unfamiliar = answers(["loss"] * 15 + ["win"] * 10 + ["loss"] * 15)
     assert unfamiliar.difference == pytest.approx(0)
     assert unfamiliar.low < 0 < unfamiliar.high
-
-
-def test_mean_by_object_keeps_sign_and_scale():
-    values = np.repeat([-1.0, 0.0, 1.0], [10, 20, 30])
-    estimate = failure_tables.mean_by_object(values, 1, np.arange(60), 0)
-    wider = failure_tables.mean_by_object(values, 2, np.arange(60), 0)
-    assert estimate.value == wider.value == pytest.approx(1 / 3)
-    assert (estimate.low, estimate.high) == pytest.approx((wider.low, wider.high))
-    standard_error = values.std() / np.sqrt(60)
-    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
 
 
 def test_every_object_gets_damage_of_both_kinds_and_two_wrong_objects():
@@ -226,6 +230,7 @@ def test_training_shares_come_from_the_folder_of_the_judge(tmp_path):
     (tmp_path / "training.csv").write_text('fact,value\nseed,1\nlayout shares,"montage 0.9, splat 0.1"\n')
     folder, hub = (SimpleNamespace(model=SimpleNamespace(name_or_path=name)) for name in (tmp_path, "Qwen/Qwen2.5-VL"))
     table = failure_tables.trained_shares({"X": folder, "Y": hub})
+    assert failure_tables.trained_shares({"served": SimpleNamespace(settings={})}).empty
     assert table.to_dict("records") == [
         {"judge": "X", "layout": "montage", "trained": 0.9},
         {"judge": "X", "layout": "splat", "trained": 0.1},

@@ -2,7 +2,7 @@ import joblib
 import numpy as np
 import pytest
 
-from lib.stats.bootstrap import FEW, share_by_object
+from lib.stats.bootstrap import FEW, mean_by_object, share_by_object
 from lib.stats.intervals import clopper_pearson
 
 
@@ -81,3 +81,13 @@ def test_no_data_gives_a_broken_interval():
         if below.any():
             assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
             assert estimate.low < estimate.high
+
+
+def test_mean_by_object_keeps_sign_and_scale():
+    values = np.repeat([-1.0, 0.0, 1.0], [10, 20, 30])
+    estimate = mean_by_object(values, 1, np.arange(60), 0)
+    wider = mean_by_object(values, 2, np.arange(60), 0)
+    assert estimate.value == wider.value == pytest.approx(1 / 3)
+    assert (estimate.low, estimate.high) == pytest.approx((wider.low, wider.high))
+    standard_error = values.std() / np.sqrt(60)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 import trimesh
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
+from tiny_folder import write_pipeline
 
 from lib.errors import BadInput
-from lib.trellis.checkpoints import save_model
 from lib.trellis.conditioning import prepare_photo, remove_background
 from lib.trellis.export import write_glb, write_ply
 from lib.trellis.lora import add_lora, save_lora
 from lib.trellis.pipeline import load_pipeline
 from lib.trellis.samplers import sample_flow, time_steps
-from lib.trellis.tiny import tiny_args, tiny_conditioner, tiny_pipeline
+from lib.trellis.tiny import tiny_conditioner, tiny_pipeline
 
 
 def photo(color=(200, 90, 40)) -> Image.Image:
@@ -36,12 +36,7 @@ def pipeline():
 @pytest.fixture
 def folder(tmp_path, pipeline):
     """The tiny pipeline in the published layout."""
-    args = tiny_args()
-    (tmp_path / "pipeline.json").write_text(json.dumps({"name": "TrellisImageTo3DPipeline", "args": args}))
-    for role, stem in args["models"].items():
-        save_model(pipeline.models[role], tmp_path, stem)
-    pipeline.conditioner.model.save_pretrained(tmp_path / args["image_cond_model"])
-    return tmp_path
+    return write_pipeline(pipeline, tmp_path)
 
 
 def same(a, b) -> bool:

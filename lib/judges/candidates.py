@@ -38,20 +38,21 @@ class Candidate:
     """One of the things compared, as a judge sees it.
 
     object: id of the object it is a candidate for. images: for each layout's name its images, PIL or uint8 (H,W,3) or
-    (H,W,4). facts: what tells where it comes from (generator, adapter, budget, seed, weights digest), JSON values.
+    (H,W,4); a mapping may make them when they are looked at. facts: what tells where it comes from (generator, adapter,
+    budget, seed, weights digest), JSON values. digests: of the pictures of layouts for which they are known.
     """
 
     object: str
     images: Mapping[str, Sequence[Image.Image | np.ndarray]]
     facts: Mapping = field(default_factory=dict)
-
-    @cached_property
-    def _pictures(self) -> dict[str, tuple[Picture, ...]]:
-        return {layout: tuple(map(Picture, images)) for layout, images in self.images.items()}
+    digests: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    _pictures: dict[str, tuple[Picture, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def pictures(self, layout: Layout) -> tuple[Picture, ...]:
         """Its `layout.count` pictures. Raises BadInput where they were not rendered."""
-        pictures = self._pictures.get(layout.name, ())
+        pictures = self._pictures.get(layout.name)
+        if pictures is None:
+            pictures = self._pictures[layout.name] = tuple(map(Picture, self.images.get(layout.name, ())))
         if len(pictures) != layout.count:
             problem = f"{len(pictures)} images for the layout {layout.name}, which shows {layout.count}"
             raise BadInput(f"candidate for {self.object}", problem, "Render the candidate for this layout")
@@ -59,7 +60,9 @@ class Candidate:
 
     def describe(self, layout: Layout) -> dict:
         """What the records say of it: object, facts, and the digests of what was shown."""
-        return {"object": self.object, **self.facts, "images": [picture.digest for picture in self.pictures(layout)]}
+        known = self.digests.get(layout.name)
+        images = list(known) if known else [picture.digest for picture in self.pictures(layout)]
+        return {"object": self.object, **self.facts, "images": images}
 
 
 def render_candidate(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lib.errors import BadInput
 from lib.judges.candidates import Pair
-from lib.judges.protocol import Judge, Store, judge_pairs
+from lib.judges.protocol import Judge, Prepare, Store, judge_pairs
 from lib.judges.verdicts import Verdict
 
 
@@ -27,12 +27,12 @@ class EvaluationJudge:
     judge: Judge
 
 
-def label(judge: TrainingJudge, pairs: Sequence[Pair], records: Store) -> list[Verdict]:
-    """Verdicts to train on. Raises BadInput for anything but a TrainingJudge."""
+def label(judge: TrainingJudge, pairs: Sequence[Pair], records: Store, prepare: Prepare | None = None) -> list[Verdict]:
+    """Verdicts to train on; prepare as for `judge_pairs`. Raises BadInput for anything but a TrainingJudge."""
     if not isinstance(judge, TrainingJudge):
         problem = f"a {type(judge).__name__} may not label training pairs: what it labels, it could no longer score"
         raise BadInput("judge", problem, "Label with a TrainingJudge of another model family")
-    return judge_pairs(judge.judge, pairs, records)
+    return judge_pairs(judge.judge, pairs, records, prepare)
 
 
 class Scorer:
@@ -53,6 +53,6 @@ class Scorer:
             raise BadInput("evaluation", problem, "Take the two judges from different model families")
         self.judge = evaluation.judge
 
-    def score(self, pairs: Sequence[Pair], records: Store) -> list[Verdict]:
-        """Judge Y's verdict on every pair."""
-        return judge_pairs(self.judge, pairs, records)
+    def score(self, pairs: Sequence[Pair], records: Store, prepare: Prepare | None = None) -> list[Verdict]:
+        """Judge Y's verdict on every pair; prepare as for `judge_pairs`."""
+        return judge_pairs(self.judge, pairs, records, prepare)

@@ -21,8 +21,15 @@ class Profile:
     picture: int  # side of a picture drawn for people, pixels
     n_splats: int  # Gaussians on a mesh shown as splats
     n_judged: int  # objects of the test split whose candidates judges compare
-    judge_x: str  # the training judge: a folder, from the repository's root, or a hub id
+    n_evaluated: int  # objects of the test split whose generated meshes judges compare
+    n_train: int  # objects whose samples train the adapters, none of them judged
+    train_steps: int  # of an adapter on a flow; conditioner repair takes several times as many
+    photo: int  # side of the photo that the generator is given, pixels
+    fill_interior: bool  # whether meshes lose their inner shell (`lib.trellis.mesh_extraction.extract_mesh`)
+    generator: str  # a folder, from the repository's root, or a hub id
+    judge_x: str  # the training judge, likewise
     judge_y: str  # the evaluation judge, likewise
+    data_dir: str  # folder of meshes to take objects from; "" is procedural furniture
 
     @property
     def tables_dir(self) -> Path:
@@ -37,8 +44,18 @@ class Profile:
         return ROOT / "results" / self.name / "records"
 
     @property
+    def cache_dir(self) -> Path:
+        """What can be made again at any time."""
+        return ROOT / "results" / self.name / "cache"
+
+    @property
     def executed_dir(self) -> Path:
         return ROOT / "results" / self.name / "executed"
+
+
+def find_folder(name: str) -> Path | str:
+    """The folder of a model, from the caller's place or the repository's root, or `name` itself, then a hub id."""
+    return next((folder for folder in (Path(name), ROOT / name) if folder.is_dir()), name)
 
 
 def profile_names() -> list[str]:

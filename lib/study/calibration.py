@@ -1,7 +1,7 @@
 """Notebook 02: how far a judge can be trusted, from pairs whose better side is known (`lib.study.pairs`)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 
 import numpy as np
@@ -9,12 +9,12 @@ import pandas as pd
 
 from lib.stats import gates
 from lib.stats.agreement import kappa_from_agreement
-from lib.stats.bootstrap import share_by_object
+from lib.stats.bootstrap import mean_by_object, share_by_object
 from lib.stats.clustered import kappa_by_object
 from lib.stats.estimands import FLIP, LOSS, WIN, count, estimands
 from lib.stats.intervals import Estimate
 from lib.stats.scores import brier, reliability
-from lib.study.pairs import CLEAR, GRADED, IDENTICAL, NO_GAP
+from lib.study.pairs import CLEAR, GRADED, IDENTICAL, NO_GAP, answered
 
 GAP_EDGES = (0, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 1)
 ESTIMANDS = ("win_all", "win_consistent", "win_half")  # columns of `lib.stats.estimands.estimands`, in its order
@@ -25,7 +25,8 @@ READINGS = {"outcome": "flips discarded", "averaged": "orders averaged"}  # colu
 
 
 def with_gap(answers: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of which one side is truly better, the clear gap among them."""
+    """The pairs of which one side is truly better, the clear gap among them; abstentions are left out."""
+    answers = answered(answers)
     return answers[answers.case.isin((CLEAR, GRADED)) & (answers.gap > 0)]
 
 
@@ -54,25 +55,28 @@ def share(part: pd.DataFrame, numerator, seed: int, among=True) -> Estimate:
     return share_by_object(np.asarray(numerator, float) * among, among, part.object, seed)
 
 
-def controls_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Clear gap, no gap and identical images for each judge: counts, the three estimands, flips, and the two gates.
+def controls_table(
+    answers: pd.DataFrame, seed: int, controls: tuple[str, str, str] = (CLEAR, NO_GAP, IDENTICAL)
+) -> pd.DataFrame:
+    """Clear gap, no gap, and a third control without a gate, for each judge: counts, the three estimands, flips, gates.
 
-    `reading` is of the judge: "not interpretable" where a gate failed, on every row of it.
+    `reading` is of the judge: "not interpretable" where a gate failed, on every row of it. n counts abstentions, the
+    shares leave them out; there are as many as n is larger than wins, losses and flips together.
     """
     rows = []
     for judge, mine in answers.groupby("judge"):
-        of = {case: mine[mine.case == case] for case in (CLEAR, NO_GAP, IDENTICAL)}
-        nothing = of[NO_GAP]
+        of = {case: mine[mine.case == case] for case in controls}
+        clear, nothing = of[controls[0]], of[controls[1]]
         passed = {
-            CLEAR: gates.clear_gap(of[CLEAR].outcome),
-            NO_GAP: gates.no_gap(nothing.outcome, nothing.object, seed),
+            controls[0]: gates.clear_gap(clear.outcome),
+            controls[1]: gates.no_gap(nothing.outcome, nothing.object, seed),
         }
         reading = "interpretable" if gates.interpretable(*passed.values()) else "not interpretable"
         for case, part in of.items():
             row = {"judge": judge, "control": case, "n": len(part)} | asdict(count(part.outcome))
             for name, one in zip(ESTIMANDS, estimands(part.outcome, part.object, seed).values(), strict=True):
                 row |= named(name, one)
-            row |= named("flip_rate", share(part, part.outcome == FLIP, seed))
+            row |= named("flip_rate", share(answered(part), answered(part).outcome == FLIP, seed))
             gate = "" if case not in passed else "passed" if passed[case].passed else "failed"
             rows.append(row | {"gate": gate, "reading": reading})
     return pd.DataFrame(rows)
@@ -100,7 +104,7 @@ def position_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     p_first: mean probability of the first label; named_first: share of the answers that name it.
     """
     rows = []
-    for (judge, case), part in answers.groupby(["judge", "case"], sort=False):
+    for (judge, case), part in answered(answers).groupby(["judge", "case"], sort=False):
         first = ((part.p_ab >= CHANCE).astype(float) + (part.p_ba >= CHANCE)) / 2
         row = {"judge": judge, "case": case, "n": len(part)}
         row |= named("p_first", share(part, (part.p_ab + part.p_ba) / 2, seed))
@@ -110,7 +114,8 @@ def position_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def single_answers(answers: pd.DataFrame) -> pd.DataFrame:
     """One row an answer, so two a pair: judge, object, p (of the first label), gap (of the first over the second,
-    negative where the second is truly better)."""
+    negative where the second is truly better). Pairs with an abstention are left out, or one order would weigh more."""
+    answers = answered(answers)
     orders = [
         pd.DataFrame({"p": answers.p_ab, "gap": answers.gap}),
         pd.DataFrame({"p": answers.p_ba, "gap": -answers.gap}),
@@ -160,7 +165,7 @@ def agreement_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _agreement(x: pd.DataFrame, y: pd.DataFrame, seed: int) -> dict:
-    decided = (x.outcome != FLIP) & (y.outcome != FLIP)
+    decided = x.outcome.isin((WIN, LOSS)) & y.outcome.isin((WIN, LOSS))
     row = {"pairs": len(x), "n": decided.sum()}
     x, y = x[decided], y[decided]
     same = share(x, x.outcome == y.outcome, seed)
@@ -186,23 +191,19 @@ def options_table(asked: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
     rows, first = [], {}
     for way, answers in asked.items():
         for judge, mine in answers.groupby("judge"):
+            mine = answered(mine.reset_index(drop=True))  # the index tells which pairs two ways have in common
             groups = narrow_and_wide(mine) | {NO_GAP: mine[mine.case == NO_GAP]}
             for (column, reading), (gap, part) in product(READINGS.items(), groups.items()):
                 decided, win = part[column].isin((WIN, LOSS)), part[column] == WIN
-                score = np.where(decided, win, CHANCE)
+                score = win.where(decided, CHANCE).astype(float)
                 row = {"judge": judge, "gap": gap, "way": way, "reading": reading, "n": len(part)}
                 row |= named("decided", share(part, decided, seed))
                 if gap != NO_GAP:
                     row |= named("right", share(part, win, seed, among=decided))
                     row |= named("score", share(part, score, seed))
                     if (judge, gap) in first:
-                        row |= named("change", _mean_change(part, score - first[judge, gap], seed))
+                        change = (score - first[judge, gap]).dropna()
+                        row |= named("change", mean_by_object(change, 1, part.object[change.index], seed))
                     first.setdefault((judge, gap), score)
                 rows.append(row)
     return pd.DataFrame(rows).sort_values(["gap", "judge"], kind="stable", ignore_index=True)
-
-
-def _mean_change(part: pd.DataFrame, change: np.ndarray, seed: int) -> Estimate:
-    """Mean of changes in [-1, 1], as a share of that range."""
-    half = share(part, (1 + change) / 2, seed)
-    return replace(half, **{end: 2 * getattr(half, end) - 1 for end in ("value", "low", "high")})

@@ -6,24 +6,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.judges.vlm import VLMJudge
-from lib.stats.bootstrap import share_by_object
-from lib.stats.intervals import Estimate
+from lib.judges.protocol import Judge
+from lib.stats.bootstrap import mean_by_object, share_by_object
 from lib.stats.tests import holm, mcnemar_p
 from lib.study.failures import BROKEN, CHANGED, MODES, Mode
+from lib.study.pairs import answered
 
 ALPHA = 0.05
 
 
-def trained_shares(judges: Mapping[str, VLMJudge]) -> pd.DataFrame:
+def trained_shares(judges: Mapping[str, Judge]) -> pd.DataFrame:
     """What share of a judge's training prompts was in each layout; columns judge, layout, trained.
 
-    Read from the `training.csv` beside the weights; no rows for a judge without one.
+    Read from the `training.csv` beside the weights; no rows for a judge without one, or a served one.
     """
     rows = []
     for name, judge in judges.items():
-        path = Path(judge.model.name_or_path) / "training.csv"
-        if path.exists():
+        if hasattr(judge, "model") and (path := Path(judge.model.name_or_path) / "training.csv").exists():
             facts = pd.read_csv(path, index_col="fact").value
             rows += [(name, *share.rsplit(" ", 1)) for share in facts["layout shares"].split(", ")]
     return pd.DataFrame(rows, columns=["judge", "layout", "trained"]).astype({"trained": float})
@@ -65,7 +64,7 @@ def differences(answers: pd.DataFrame, trained: pd.DataFrame, seed: int) -> pd.D
     rows = []
     for mode, judge, part in _parts(answers):
         warned, fixed = (part[part.layout == layout].set_index("object") for layout in (mode.warned, mode.fixed))
-        fixed = fixed.loc[warned.index]
+        warned, fixed = warned.align(fixed, "inner", axis=0)
         raw = mean_by_object(warned.right - fixed.right, 1, warned.index, seed)
         flip = [side.outcome == "flip" for side in (warned, fixed)]
         flips = mean_by_object(flip[0] * 1.0 - flip[1], 1, warned.index, seed)
@@ -107,16 +106,8 @@ def beyond_novelty(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def mean_by_object(values, bound: float, objects, seed: int) -> Estimate:
-    """Mean of values in [-bound, bound] with the interval of `share_by_object`, as a share of the way between them."""
-    values = np.asarray(values, float)
-    share = share_by_object(values + bound, np.full(len(values), 2.0 * bound), objects, seed)
-    low, high = (2 * bound * x - bound for x in (share.low, share.high))
-    return Estimate(float(values.mean()), low, high, len(values), share.method)
-
-
 def _parts(answers: pd.DataFrame) -> Iterator[tuple[Mode, str, pd.DataFrame]]:
-    """Each mode and judge with its answers."""
+    """Each mode and judge with its answers, abstentions left out."""
     for mode in MODES:
-        for judge, part in answers[answers.case == mode.case].groupby("judge"):
+        for judge, part in answered(answers[answers.case == mode.case]).groupby("judge"):
             yield mode, judge, part

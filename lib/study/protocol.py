@@ -23,17 +23,18 @@ from lib.renderers.splats import surface_splats
 
 
 def gather_objects(
-    settings: Profile, meshes: str | Path | None = None, up_axis: str | None = None
+    settings: Profile, meshes: str | Path | None = None, up_axis: str | None = None, n: int | None = None
 ) -> tuple[list[Object], list[BadInput]]:
-    """`settings.n_objects` objects to look at, and the files that were skipped.
+    """`n` objects to look at (None: `settings.n_objects`), and the files that were skipped.
 
-    Procedural furniture of the test split, or a seeded draw from the folder `meshes` (all of it, where it holds no
-    more). Raises BadInput where none of the drawn can be read.
+    From the folder `meshes`, or the profile's `data_dir`, a seeded draw (all of it, where it holds no more); without
+    either procedural furniture of the test split. Raises BadInput where none of the drawn can be read.
     """
-    if meshes is None:
-        return [furniture("test", index) for index in range(settings.n_objects)], []
+    meshes, n = meshes or settings.data_dir, n or settings.n_objects
+    if not meshes:
+        return [furniture("test", index) for index in range(n)], []
     dataset = open_dataset(meshes, up_axis)
-    drawn = dataset.subset(min(settings.n_objects, len(dataset)), settings.seed)
+    drawn = dataset.subset(min(n, len(dataset)), settings.seed)
     objects = list(drawn)
     if not objects:
         raise BadInput(meshes, f"none of the {len(drawn)} meshes drawn could be read", str(drawn.skipped[0]))
@@ -139,12 +140,13 @@ def answer_table(pair: Pair, verdicts: dict[str, Verdict]) -> pd.DataFrame:
     """What each judge answered in each order, and its verdict, one row an answer.
 
     Columns: judge, order, image_a and image_b (the candidate shown there), p_a and p_b (probabilities of the labels),
-    mass (what the model gave to both labels together), picks, verdict (on the pair's a).
+    mass (what the model gave to both labels together), picks (empty for an abstention), verdict (on the pair's a).
     """
     rows = []
     for judge, verdict in verdicts.items():
         for order, answer in zip(ORDERS, (verdict.ab, verdict.ba), strict=True):
             shown = [one.facts["kind"] for one in Question(pair, LAYOUTS["montage"], order).candidates]
-            rows.append((judge, order, *shown, *answer.p[:2], answer.mass, shown[answer.pick], verdict.outcome))
+            picked = None if answer.pick is None else shown[answer.pick]
+            rows.append((judge, order, *shown, *answer.p[:2], answer.mass, picked, verdict.outcome))
     columns = ["judge", "order", "image_a", "image_b", "p_a", "p_b", "mass", "picks", "verdict"]
     return pd.DataFrame(rows, columns=columns)

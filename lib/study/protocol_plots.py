@@ -16,8 +16,10 @@ from lib.judges.prompts import LABELS, LAYOUTS
 from lib.judges.verdicts import Answer, Verdict
 from lib.profiles import Profile
 from lib.renderers.montage import judge_montage
+from lib.stats.estimands import ABSTENTION
 from lib.study.plots import BLUE, COLUMN, GRAY, ORANGE, TEXT
 from lib.study.protocol import montages
+from lib.study.walk import Walk
 
 
 def photo_gallery(objects: list[Object], settings: Profile) -> Figure:
@@ -27,6 +29,21 @@ def photo_gallery(objects: list[Object], settings: Profile) -> Figure:
         photo = render_photo(item.mesh, settings.picture)
         rows.append([photo] + [degrade(photo, name, settings.seed + index) for name in SEVERITIES])
     return _gallery(rows, ["clean", *SEVERITIES], [_name(item) for item in objects])
+
+
+def walk_figure(walked: Walk) -> Figure:
+    """The stages of `lib.study.walk`, two rows of pictures: photo and structure, latents and what is decoded."""
+    rows = walked.rows
+    lines = [("photo", "structure"), ("latents", "mesh", "Gaussians")]
+    pictures = [[(name, *one) for name in line for one in rows[name]] for line in lines]
+    columns = max(map(len, pictures))
+    figure, axes = plt.subplots(2, columns, figsize=(TEXT, 2 * TEXT / columns + 0.8), layout="constrained")
+    for row, images in zip(axes, pictures, strict=True):
+        for axis, (name, title, image) in zip(row, images, strict=False):
+            _picture(axis, image, f"{name}\n{title}")
+        for axis in row[len(images) :]:
+            axis.remove()
+    return figure
 
 
 def rendering_gallery(damaged: list[tuple[Object, Corruption]], settings: Profile) -> Figure:
@@ -93,7 +110,9 @@ def verdict_figure(
         for axis, (judge, verdict) in zip(row[2:], verdicts.items(), strict=True):
             answer = getattr(verdict, order)
             _answer(axis, answer, [_color(pair, candidate) for candidate in shown])
-            axis.set_title(f"judge {judge} picks {LABELS[answer.pick]} ({kinds[shown[answer.pick]]})", fontsize=8)
+            pick = answer.pick
+            picked = "picks neither" if pick is None else f"picks {LABELS[pick]} ({kinds[shown[pick]]})"
+            axis.set_title(f"judge {judge} {picked}", fontsize=8)
     for place, (judge, verdict) in enumerate(verdicts.items()):
         bottom.text(0.01, 0.7 - 0.45 * place, f"judge {judge}: ", weight="bold", va="center", fontsize=9)
         bottom.text(0.13, 0.7 - 0.45 * place, _meaning(verdict, *kinds.values()), va="center", fontsize=9)
@@ -114,7 +133,7 @@ def _picture(axis: Axes, image, title: str, color: str = "0.85"):
 def _answer(axis: Axes, answer: Answer, colors: list[str]):
     """Bars of the labels' probabilities in the colors of what they stand for."""
     axis.barh(LABELS, answer.p[:2], color=colors, height=0.6)
-    for place, p in enumerate(answer.p[:2]):
+    for place, p in enumerate(() if answer.pick is None else answer.p[:2]):
         axis.text(p + 0.02, place, f"{p:.2f}", va="center", fontsize=8)
     axis.axvline(0.5, color=GRAY, lw=0.8, ls=":")
     axis.set(xlim=(0, 1.15), xticks=[0, 0.5, 1], xlabel=f"probability (mass on labels {answer.mass:.3f})")
@@ -122,6 +141,8 @@ def _answer(axis: Axes, answer: Answer, colors: list[str]):
 
 
 def _meaning(verdict: Verdict, a: str, b: str) -> str:
+    if verdict.outcome == ABSTENTION:
+        return "no verdict: one of the answers names neither image"
     said = {
         "win": f"WIN of the {a} mesh: it is picked in both orders",
         "loss": f"LOSS of the {a} mesh: the {b} one is picked in both orders",

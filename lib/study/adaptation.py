@@ -1,0 +1,124 @@
+"""Notebooks 04 and 05: what adaptation does to the generator, by judge Y's verdicts and by the truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from lib.data.degrade import KINDS
+from lib.judges.roles import EvaluationJudge, Scorer, TrainingJudge, label
+from lib.profiles import Profile
+from lib.stats.estimands import LOSS, WIN
+from lib.study.adapters import Workshop
+from lib.study.cells import BEST_OF, SAMPLING, Cell
+from lib.study.generated import generated_subjects, make_cases
+from lib.study.lessons import School
+from lib.study.pairs import CLEAR, NO_GAP, answer_frame, load_judges
+from lib.study.records import Records
+from lib.study.samples import SMALL, Request, Sampler
+from lib.study.subjects import CLEAN, Subject
+
+UNPRINTED = "curve", "each_before", "each_after"  # of an adapter's record
+HEADROOM = "headroom"  # clean photo against degraded: all that repair could gain
+
+
+@dataclass
+class Study:
+    """Everything that the adaptation study asks: the generator, both judges in their roles, objects, records."""
+
+    settings: Profile
+    sampler: Sampler
+    school: School
+    scorer: Scorer
+    records: Records  # of judge Y's answers
+    subjects: list[Subject]
+
+    @classmethod
+    def open(cls, settings: Profile, workers: int = -1) -> "Study":
+        """From a profile. Raises BadInput where the two judges are relatives, or a model is missing."""
+        judges = load_judges(settings)
+        training = TrainingJudge(judges["X"])
+        scorer = Scorer(EvaluationJudge(judges["Y"]), training)
+        sampler, evaluated = Sampler(settings, workers), generated_subjects(settings)
+        labels = Records(settings.records_dir / "labels.jsonl")
+        school = School(sampler, Workshop(sampler), training, labels, evaluated)
+        return cls(settings, sampler, school, scorer, Records(settings.records_dir / "scores.jsonl"), evaluated)
+
+    def score(self, pairs: Sequence[tuple[str, Request, Request]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Judge Y's answers about pairs (name, a, b), one row each (`lib.study.pairs.answer_frame`), and the truth
+        about them (`lib.study.generated.make_cases`), in the same order."""
+        cases, truth = make_cases(self.sampler, pairs)
+        verdicts = self.scorer.score([case.pair for case in cases], self.records, self.sampler.prepare)
+        return answer_frame("Y", cases, verdicts), truth
+
+    def adapted(self, cell: Cell) -> list[Request]:
+        """The cell's sample of every evaluated object."""
+        base = self.base(cell.severity, cell.kinds)
+        if cell.stage == SAMPLING:
+            return self._favorites(base)
+        adapter = self.school.adapter(cell)
+        return [replace(one, adapter=adapter) for one in base]
+
+    def facts(self, cells: Sequence[Cell]) -> pd.DataFrame:
+        """`Workshop.facts` of the cells' adapters."""
+        return self.school.workshop.facts([self.school.adapter(cell) for cell in cells])
+
+    def training(self, cells: Sequence[Cell]) -> pd.DataFrame:
+        """How the cells' adapters were trained, one row a cell and stage: `facts` without curves."""
+        parts = [self.facts([cell]).assign(method=cell.method, severity=cell.severity) for cell in cells]
+        table = pd.concat(parts, ignore_index=True)
+        first = ["method", "severity", "stage"]
+        return table[[*first, *(name for name in table if name not in (*first, *UNPRINTED))]]
+
+    def seconds(self, cells: Sequence[Cell]) -> list[float]:
+        """What training each cell's adapter took; 0 where nothing is trained."""
+        return [0.0 if cell.stage == SAMPLING else float(self.facts([cell]).seconds.sum()) for cell in cells]
+
+    def base(self, severity: str = CLEAN, kinds: tuple[str, ...] = KINDS) -> list[Request]:
+        """The unchanged generator's sample of every evaluated object."""
+        return [Request(one, self.settings.seed, severity, kinds) for one in self.subjects]
+
+    def cell_pairs(self, cells: Sequence[Cell]) -> list[tuple[str, Request, Request]]:
+        """Adapted (a) against base (b), same photo and seed, for every cell and object."""
+        return [
+            (cell.name, *pair)
+            for cell in cells
+            for pair in zip(self.adapted(cell), self.base(cell.severity, cell.kinds), strict=True)
+        ]
+
+    def control_pairs(self, cells: Sequence[Cell]) -> list[tuple[str, Request, Request]]:
+        """The controls of every regime among the cells: the base against 2 steps without guidance (clear gap), against
+        another seed (no gap), and the clean photo's sample against it (headroom)."""
+        pairs = []
+        for severity, kinds in dict.fromkeys((cell.severity, cell.kinds) for cell in cells):
+            for base, clean in zip(self.base(severity, kinds), self.base(), strict=True):
+                pairs.append((control(CLEAR, severity, kinds), base, replace(base, **SMALL)))
+                pairs.append((control(NO_GAP, severity, kinds), base, replace(base, seed=base.seed + 1)))
+                if severity != CLEAN:
+                    pairs.append((control(HEADROOM, severity, kinds), clean, base))
+        return pairs
+
+    def _favorites(self, base: Sequence[Request]) -> list[Request]:
+        """Of `BEST_OF` seeds the one that wins most comparisons by judge X; of equals the likeliest."""
+        pools = [[replace(one, seed=one.seed + place) for place in range(BEST_OF)] for one in base]
+        rivals = list(combinations(range(BEST_OF), 2))
+        pairs = [("best of k", pool[i], pool[j]) for pool in pools for i, j in rivals]
+        cases, _ = make_cases(self.sampler, pairs)
+        said = label(self.school.judge, [case.pair for case in cases], self.school.records, self.sampler.prepare)
+        answers = answer_frame("X", cases, said)
+        won = (
+            np.stack([answers.outcome == WIN, answers.outcome == LOSS], 1)
+            + np.stack([answers.p_a, 1 - answers.p_a], 1) / 10
+        )
+        tally = np.zeros([len(pools), BEST_OF])
+        for (i, j), points in zip(rivals, won.reshape(len(pools), len(rivals), 2).swapaxes(0, 1), strict=True):
+            tally[:, i] += points[:, 0]
+            tally[:, j] += points[:, 1]
+        return [pool[best] for pool, best in zip(pools, tally.argmax(1), strict=True)]
+
+
+def control(name: str, severity: str, kinds: tuple[str, ...] = KINDS) -> str:
+    """What the pairs of a control in a regime are called."""
+    return f"{name}, {severity}" + ("" if kinds == KINDS else ", " + " ".join(kinds))

@@ -1,0 +1,113 @@
+"""One object's samples, drawn in a worker process: what is kept of each, and how far it is from the truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import trimesh
+from PIL import Image
+
+from lib.adapters.apply import adapted
+from lib.data.compare import mesh_error
+from lib.data.objects import Object
+from lib.errors import BadInput
+from lib.generator.examine import generator, largest_share, surface_of
+from lib.judges.candidates import Picture, render_candidate
+from lib.study.subjects import truth
+from lib.study.tables import replacing
+from lib.study.validity import validity
+from lib.trellis.pipeline import Pipeline, Sample
+
+MONTAGE = "montage"
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A sample's mesh, None where it is empty, and its latents: voxels (T,3), structured (T,C), structure (C,n,n,n)."""
+
+    mesh: trimesh.Trimesh | None
+    voxels: np.ndarray
+    slat: np.ndarray
+    structure: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One sample to draw. budget: as `Pipeline.sample` takes it; adapter: its folder; file: where to keep it."""
+
+    photo: Image.Image
+    seed: int
+    budget: dict
+    adapter: Path | None
+    scale: float
+    file: Path
+
+
+def draw(folder: Path, weights: str, item: Object, tasks: Sequence[Task], tile: int, fill_interior: bool) -> list[dict]:
+    """Draws samples of one object with the generator in `folder`, keeps them, and measures them.
+
+    What comes back of each: montage (digest of the judge's picture), f_score, chamfer, view (`mesh_error` against
+    `truth`), share (of the largest component in the area), validity (the four features of `lib.study.validity`),
+    seconds. A sample without a structure or a surface is the worst possible.
+    """
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # processes are as many as the cores
+    pipeline, surface, done = generator(folder, weights), truth(item), []
+    for task in tasks:
+        started = perf_counter()
+        mesh = _sample(pipeline, task, fill_interior)
+        seconds = round(perf_counter() - started, 2)
+        montage = Picture(pictures(mesh, tile)[0]).digest
+        done.append({"montage": montage, **measures(surface, mesh), "seconds": seconds})
+    return done
+
+
+def measures(surface: trimesh.Trimesh, mesh: trimesh.Trimesh | None) -> dict:
+    """How far a mesh is from the true surface, and how sound it is."""
+    if mesh is None:
+        return {"f_score": 0.0, "chamfer": 1.0, "view": 1.0, "share": 0.0, "validity": [0.0] * 4}
+    error, sound = mesh_error(surface, mesh), validity(mesh)
+    features = (sound.watertight, sound.manifold, sound.non_self_intersecting, sound.normal_consistency)
+    values = {"f_score": error.f_score, "chamfer": error.chamfer, "view": error.view, "share": largest_share(mesh)}
+    return {name: round(value, 6) for name, value in values.items()} | {"validity": [round(x, 4) for x in features]}
+
+
+def pictures(mesh: trimesh.Trimesh | None, tile: int, layout: str = MONTAGE) -> Sequence[np.ndarray]:
+    """What a judge sees of a mesh; of nothing it sees white."""
+    if mesh is None:
+        return (np.full((2 * tile, 2 * tile, 3), 255, np.uint8),)
+    return render_candidate("sample", mesh, tile, [layout]).images[layout]
+
+
+def read(file: Path) -> Drawn:
+    """Raises FileNotFoundError where the sample is not kept."""
+    with np.load(file) as kept:
+        vertices, faces, colors = (kept[name] for name in ("vertices", "faces", "colors"))
+        mesh = trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False) if len(faces) else None
+        return Drawn(mesh, *(kept[name] for name in ("voxels", "slat", "structure")))
+
+
+def _sample(pipeline: Pipeline, task: Task, fill_interior: bool) -> trimesh.Trimesh | None:
+    arguments = {"fill_interior": fill_interior, "formats": ("mesh",), "trajectory": True, **task.budget}
+    with adapted(pipeline, task.adapter, task.scale) as used:
+        try:
+            sample = used.sample(task.photo, task.seed, **arguments)[0]
+        except BadInput:  # an empty structure
+            sample = None
+    mesh = surface_of(sample)
+    _keep(task.file, sample, mesh)
+    return mesh
+
+
+def _keep(file: Path, sample: Sample | None, mesh: trimesh.Trimesh | None):
+    arrays = dict.fromkeys(("vertices", "faces", "colors", "voxels", "slat", "structure"), np.empty((0, 3)))
+    if sample is not None:
+        latents = (sample.latent.coords[:, 1:], sample.latent.feats, sample.structure_trajectory[-1])
+        arrays |= dict(zip(("voxels", "slat", "structure"), (x.cpu().numpy() for x in latents), strict=True))
+    if mesh is not None:
+        arrays |= {"vertices": mesh.vertices, "faces": mesh.faces, "colors": mesh.visual.vertex_colors}
+    with replacing(file) as partial, partial.open("wb") as opened:
+        np.savez_compressed(opened, **arrays)

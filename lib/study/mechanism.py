@@ -1,0 +1,135 @@
+"""Notebook 06: why adaptation changes so little. The paper's three causes as numbers: saturation, wash-out, locus.
+
+One number a row: cause, quantity, method, stage, by ("scale", "steps" or ""), x, value, low, high, n. Quantities:
+
+flips                   share of pairs of adapted and base sample, clean photos, that flip
+probe                   flow-matching error at t = 0.5 on held-out examples, after training as a multiple of before
+latent, occupancy,      how far samples move from the base's of the same seed, as a multiple of how far another seed
+surface shift           moves them: root mean square of the latents on shared voxels, 1 - IoU of the voxels, distance
+                        of the surfaces (chamfer)
+feature MSE             error of the degraded photo's condition after repair as a multiple of before
+truth gained            share of the F-score that the degradation cost which repair wins back
+F-score gained          mean change of the F-score
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from lib.data.compare import mesh_error
+from lib.data.degrade import SEVERITIES
+from lib.stats.bootstrap import mean_by_object
+from lib.stats.estimands import FLIP
+from lib.stats.intervals import CONFIDENCE
+from lib.study.adaptation import Study
+from lib.study.calibration import share
+from lib.study.cells import STRUCTURE, Cell
+from lib.study.drawing import Drawn
+from lib.study.samples import Request
+from lib.study.subjects import CLEAN
+
+SCALES, STEPS = (0.25, 0.5, 1.0, 2.0, 4.0), (2, 6, 12, 25)
+SHARE = 5  # every so many of the evaluated objects are drawn at all scales and numbers of steps
+SHIFTS = "latent shift", "occupancy shift", "surface shift"
+UNREAD = 8  # pixels of views whose errors nobody reads
+FLOWS = [Cell("sft_best"), Cell("sft_best", stage=STRUCTURE)]  # whose shifts are followed
+LOCUS = [*FLOWS, Cell("sft_clean", "severe"), Cell("sft_clean", "severe", STRUCTURE)]
+REPAIRS = [Cell("conditioner_repair", severity) for severity in SEVERITIES]
+
+
+def mechanism(study: Study) -> pd.DataFrame:
+    """All numbers; what is not on record is trained, drawn and asked first. Intervals are over objects."""
+    seed = study.settings.seed
+    rows = [*_saturation(study, seed), *_probes(study, seed), *_wash_out(study, seed), *_locus(study, seed)]
+    frame = pd.DataFrame(rows)
+    return frame[["cause", "quantity", "method", "stage", "severity", "by", "x", "value", "low", "high", "n"]]
+
+
+def _line(cause: str, quantity: str, cell: Cell, estimate, by: str = "", x: float = np.nan) -> dict:
+    where = {"method": cell.method, "stage": cell.stage, "severity": cell.severity, "by": by, "x": x}
+    value, low, high, n = estimate
+    return {"cause": cause, "quantity": quantity} | where | {"value": value, "low": low, "high": high, "n": n}
+
+
+def _saturation(study: Study, seed: int) -> Iterator[dict]:
+    answers, _ = study.score(study.cell_pairs(FLOWS))
+    for cell in FLOWS:
+        part = answers[answers.case == cell.name]
+        one = share(part, part.outcome == FLIP, seed)
+        yield _line("saturation", "flips", cell, (one.value, one.low, one.high, one.n))
+
+
+def _probes(study: Study, seed: int) -> Iterator[dict]:
+    for cells, quantity, cause in (
+        ([*FLOWS, Cell("dpo_0.5")], "probe", "wash-out"),
+        (REPAIRS, "feature MSE", "locus"),
+    ):
+        for cell in cells:
+            for fact in study.facts([cell]).itertuples():
+                yield _line(cause, quantity, cell, ratio(fact.each_after, fact.each_before, seed))
+
+
+def _wash_out(study: Study, seed: int) -> Iterator[dict]:
+    some = study.base()[::SHARE]
+    for cell in FLOWS:
+        adapter = study.school.adapter(cell)
+        for by, values in (("scale", SCALES), ("steps", STEPS)):
+            for x in values:
+                base = some if by == "scale" else [replace(one, steps=x) for one in some]
+                moved = [replace(one, adapter=adapter, scale=x if by == "scale" else 1.0) for one in base]
+                others = [replace(one, seed=one.seed + 1) for one in base]
+                far, natural = (distances(study, base, to) for to in (moved, others))
+                for quantity in SHIFTS:
+                    yield _line("wash-out", quantity, cell, ratio(far[quantity], natural[quantity], seed), by, x)
+
+
+def _locus(study: Study, seed: int) -> Iterator[dict]:
+    clean = study.sampler.measured(study.base())
+    for cell in LOCUS + REPAIRS:
+        base, adapted = (study.sampler.measured(of) for of in (study.base(cell.severity), study.adapted(cell)))
+        change = (adapted.f_score - base.f_score).to_numpy()
+        one = mean_by_object(change, 1, base.object, seed)
+        yield _line("locus", "F-score gained", cell, (one.value, one.low, one.high, one.n))
+        if cell.severity != CLEAN:
+            yield _line("locus", "truth gained", cell, ratio(change, clean.f_score - base.f_score, seed))
+
+
+def distances(study: Study, first: Sequence[Request], second: Sequence[Request]) -> dict[str, np.ndarray]:
+    """How far apart two samples of each object are, by each of `SHIFTS`; nan where one of them is empty."""
+    study.sampler.provide([*first, *second])
+    drawn = ((study.sampler.drawn(a), study.sampler.drawn(b)) for a, b in zip(first, second, strict=True))
+    table = np.array([_distance(a, b) for a, b in drawn])
+    return dict(zip(SHIFTS, table.T, strict=True))
+
+
+def _distance(a: Drawn, b: Drawn) -> tuple[float, float, float]:
+    if a.mesh is None or b.mesh is None:
+        return (np.nan,) * 3
+    places = [{tuple(cell): row for row, cell in enumerate(one.voxels)} for one in (a, b)]
+    both = places[0].keys() & places[1].keys()
+    rows = [[place[cell] for cell in both] for place in places]
+    latent = np.sqrt(np.square(a.slat[rows[0]] - b.slat[rows[1]]).mean()) if both else np.nan
+    occupancy = 1 - len(both) / len(places[0].keys() | places[1].keys())
+    return latent, occupancy, mesh_error(a.mesh, b.mesh, size=UNREAD).chamfer
+
+
+def ratio(above, below, seed: int) -> tuple[float, float, float, int]:
+    """sum(above) / sum(below) over objects, with its 95% percentile bootstrap interval, and their number."""
+    above, below = (np.asarray(part, float) for part in (above, below))
+    known = np.isfinite(above) & np.isfinite(below)
+    above, below = above[known], below[known]
+    if len(above) < 2 or below.sum() == 0:
+        return np.nan, np.nan, np.nan, len(above)
+    interval = bootstrap(
+        (above, below),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return above.sum() / below.sum(), interval.low, interval.high, len(above)

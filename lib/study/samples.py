@@ -1,0 +1,168 @@
+"""Samples of the generator: each is on record with its truth, and is drawn, or drawn again, where its mesh is needed.
+
+A sample is a function of its request: photo, budget, seed, adapter. Its numbers are in `records/samples.jsonl`; its
+mesh and latents are in the cache, which may be deleted at any time. So tables need no generator, and a judge that is
+new to the records gets the pictures it must see. Drawn on another machine, a sample may differ from its record in the
+last bits.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from PIL import Image
+from tqdm.auto import tqdm
+
+from lib.data.degrade import KINDS
+from lib.generator.examine import folder_digest
+from lib.judges.candidates import Candidate, Pair
+from lib.profiles import Profile, find_folder
+from lib.study.drawing import MONTAGE, Drawn, Task, draw, pictures, read
+from lib.study.records import Records
+from lib.study.subjects import CLEAN, Subject, photo_digest
+from lib.trellis.checkpoints import find_file
+
+LARGE, SMALL = {"steps": 25}, {"steps": 2, "guidance": 0.0}  # budgets of the paper's contrastive pairs
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample. steps, guidance: None is the generator's own setting. adapter: its id, a folder in the cache."""
+
+    subject: Subject
+    seed: int
+    severity: str = CLEAN  # of the photo's degradation
+    kinds: tuple[str, ...] = KINDS
+    steps: int | None = None
+    guidance: float | None = None
+    adapter: str | None = None
+    scale: float = 1.0  # of the adapter
+
+    def photo(self) -> Image.Image:
+        """What the sample is made from, RGBA."""
+        return self.subject.photo(self.severity, self.kinds)
+
+    @property
+    def budget(self) -> dict:
+        """As `Pipeline.sample` takes it."""
+        named = {"steps": self.steps, "guidance": self.guidance}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Sampler:
+    """Draws requests with a profile's generator, in as many processes as there are workers (-1: one a core).
+
+    Raises BadInput where there is no generator.
+    """
+
+    def __init__(self, settings: Profile, workers: int = -1):
+        self.settings, self.workers = settings, 1 if torch.cuda.is_available() else workers
+        self.folder = find_file(find_folder(settings.generator), "pipeline.json").parent
+        self.weights = folder_digest(self.folder)
+        self.records = Records(settings.records_dir / "samples.jsonl")
+        self.make_adapters: Callable[[Iterable[str]], object] = list  # trains those whose weights are missing
+        self._keys: dict[Request, str] = {}
+
+    def setting(self, request: Request) -> dict:
+        """Everything but object, photo and seed that can change a sample, as JSON values."""
+        settings, of = self.settings, request
+        made = {"weights": self.weights, "fill_interior": settings.fill_interior, "tile": settings.tile}
+        return made | {"steps": of.steps, "guidance": of.guidance, "adapter": of.adapter, "scale": of.scale}
+
+    def key(self, request: Request) -> str:
+        """What the sample is on record under."""
+        if request not in self._keys:
+            parts = self.setting(request), request.subject.item.id, self.photo_digest(request), request.seed
+            self._keys[request] = Records.key(*parts)
+        return self._keys[request]
+
+    def measured(self, requests: Sequence[Request]) -> pd.DataFrame:
+        """One row a request, in order: key, object, seed, and what `draw` measures, with `validity` as the mean of its
+        four features. What has no record is drawn first."""
+        self.records.refresh()
+        self._draw([request for request in requests if self.key(request) not in self.records])
+        frame = pd.DataFrame([self.records[self.key(request)] for request in requests])
+        return frame.assign(validity=[float(np.mean(features)) for features in frame.validity])
+
+    def provide(self, requests: Sequence[Request]):
+        """Draws those whose meshes are not in the cache."""
+        self._draw([request for request in requests if not self.file(request).exists()])
+
+    def prepare(self, pairs: Sequence[Pair]):
+        """Draws all samples among the candidates of these pairs at once (`lib.judges.protocol.judge_pairs`)."""
+        images = [one.images for pair in pairs for one in (pair.a, pair.b)]
+        self.provide([one.request for one in images if isinstance(one, _Pictures)])
+
+    def drawn(self, request: Request) -> Drawn:
+        """Mesh and latents; drawn first where they are not in the cache."""
+        self.provide([request])
+        return read(self.file(request))
+
+    def candidate(self, request: Request, layout: str = MONTAGE) -> Candidate:
+        """A sample that is on record, as a judge sees it; its picture is made when a judge looks at it."""
+        key = self.key(request)
+        digests = {MONTAGE: [self.records[key]["montage"]]}
+        return Candidate(request.subject.item.id, _Pictures(self, request, layout), {"sample": key}, digests)
+
+    def photo_digest(self, request: Request) -> str:
+        """Of the photo that the sample is made from."""
+        return photo_digest(request.subject, request.severity, request.kinds)
+
+    def file(self, request: Request) -> Path:
+        """Where mesh and latents are kept; see `lib.study.drawing.read`."""
+        return self.settings.cache_dir / "samples" / f"{self.key(request)}.npz"
+
+    def adapter_folder(self, name: str) -> Path:
+        """Where an adapter's weights are kept."""
+        return self.settings.cache_dir / "adapters" / name
+
+    def _task(self, request: Request) -> Task:
+        folder = self.adapter_folder(request.adapter) if request.adapter else None
+        return Task(request.photo(), request.seed, request.budget, folder, request.scale, self.file(request))
+
+    def _draw(self, requests: Sequence[Request]):
+        if not requests:
+            return
+        self.make_adapters({request.adapter for request in requests if request.adapter})
+        groups: dict[Subject, list[Request]] = {}
+        for request in dict.fromkeys(requests):
+            groups.setdefault(request.subject, []).append(request)
+        one, shown = delayed(draw), (self.settings.tile, self.settings.fill_interior)
+        run = Parallel(self.workers if len(groups) > 1 else 1, return_as="generator")(
+            one(self.folder, self.weights, subject.item, [*map(self._task, group)], *shown)
+            for subject, group in groups.items()
+        )
+        with tqdm(total=sum(map(len, groups.values())), desc="sampling", mininterval=1) as bar:
+            for group, values in zip(groups.values(), run, strict=True):
+                self.records.add([self._line(*both) for both in zip(group, values, strict=True)])
+                bar.update(len(group))
+
+    def _line(self, request: Request, values: dict) -> dict:
+        line = {"key": self.key(request), "setting": self.records.constant("setting", self.setting(request))}
+        return (
+            line
+            | {"object": request.subject.item.id, "photo": self.photo_digest(request), "seed": request.seed}
+            | values
+        )
+
+
+class _Pictures(Mapping):
+    """A candidate's images for one layout, made when they are asked for."""
+
+    def __init__(self, sampler: Sampler, request: Request, layout: str):
+        self.sampler, self.request, self.layout = sampler, request, layout
+
+    def __getitem__(self, layout: str):
+        if layout != self.layout:
+            raise KeyError(layout)
+        return pictures(self.sampler.drawn(self.request).mesh, self.sampler.settings.tile, layout)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([self.layout])
+
+    def __len__(self) -> int:
+        return 1

@@ -1,0 +1,191 @@
+"""The adaptation study on a tiny generator of random weights: who labels, who scores, what is on record, the tables."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_folder import write_pipeline
+
+from lib import profiles
+from lib.errors import BadInput
+from lib.profiles import load_profile
+from lib.study import adaptation, adapters, lessons, samples, win_rates
+from lib.study.adaptation import HEADROOM, Study, control
+from lib.study.cells import METHODS, Cell, choose_cells, full_cells, further_cells, paper_cells, sweep_cells
+from lib.study.pairs import CLEAR, NO_GAP
+from lib.trellis.tiny import tiny_pipeline
+
+ROOT = profiles.ROOT
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_pipeline(tiny_pipeline(0), tmp_path_factory.mktemp("generator"))
+
+
+@pytest.fixture
+def study(tmp_path, folder, monkeypatch):
+    judges = {f"judge_{one}": str(ROOT / f"weights/mini/judge_{one}") for one in "xy"}
+    monkeypatch.setattr(profiles, "ROOT", tmp_path)
+    monkeypatch.setattr(lessons, "HELD", 2)
+    settings = load_profile("smoke", generator=str(folder), n_evaluated=2, n_train=3, train_steps=2, **judges)
+    return Study.open(settings, workers=1)
+
+
+def table(study, cells):
+    answers, truth = study.score(study.cell_pairs(cells) + study.control_pairs(cells))
+    return win_rates.win_rates(answers, truth, cells, study.seconds(cells), study.settings.seed)
+
+
+def test_the_papers_table_has_its_nine_cells_with_what_the_paper_printed(study, monkeypatch):
+    monkeypatch.setattr(study, "subjects", study.subjects[:1])
+    cells = [Cell("sft_best"), Cell("conditioner_repair", "severe"), Cell("best_of_k")]
+    found = table(study, cells)
+    assert found.method.tolist() == ["sft_best", "conditioner_repair", "best_of_k"]
+    assert (found.wins + found.losses + found.flips == found.n).all()
+    assert found.paper_win.tolist()[:2] == [0, 0.5]
+    assert np.isnan(found.paper_win[2])
+    assert found.paper_geometry_delta.tolist()[:2] == [-0.06, 0.06]
+    assert found.seconds[2] == 0 < found.seconds[1]
+    assert len(paper_cells()) == 9
+
+
+def test_a_second_run_trains_draws_and_asks_nothing(study, monkeypatch):
+    cells = [Cell("dpo_0.1", "severe")]
+    before = table(study, cells)
+    shutil.rmtree(study.settings.cache_dir)
+    for module, name in ((samples, "draw"), (adapters, "_train")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("it is on record"))
+    later = Study.open(study.settings, workers=1)
+    for judge in (later.scorer.judge, later.school.judge.judge):
+        monkeypatch.setattr(judge, "ask", lambda *_: pytest.fail("it is on record"))
+    pd.testing.assert_frame_equal(table(later, cells), before)
+
+
+def test_an_adapter_is_trained_again_where_a_sample_of_it_is_needed(study):
+    cell = Cell("sft_clean", "mild")
+    request = study.adapted(cell)[0]
+    first = study.sampler.drawn(request)
+    shutil.rmtree(study.settings.cache_dir)
+    again = study.sampler.drawn(request)
+    assert np.array_equal(again.slat, first.slat)
+    assert not np.array_equal(study.sampler.drawn(replace(request, adapter=None)).slat, first.slat)
+
+
+def test_flips_are_not_lessons_and_winners_are_the_judges(study, monkeypatch):
+    said = iter(["win", "flip", "loss"])
+
+    class Said:
+        def __init__(self):
+            self.outcome = next(said)
+
+    monkeypatch.setattr(lessons, "label", lambda judge, asked, *_: [Said() for _ in asked])
+    monkeypatch.setattr(lessons, "make_cases", stand_in)
+    labelled = study.school.labelled("severe")
+    taught = labelled.lessons
+    assert [one.winner.steps for one in taught] == [25, 2]
+    assert all(one.photo.severity == one.loser.severity == "severe" for one in taught)
+    assert labelled.counts() == {"pairs": 3, "usable": 3, "wins": 1, "losses": 1, "flips": 1}
+
+
+def stand_in(sampler, asked):
+    frame = pd.DataFrame({"share_a": 1.0, "share_b": 1.0}, index=range(len(asked)))
+    return [type("Case", (), {"pair": None}) for _ in asked], frame
+
+
+def test_controls_exist_once_a_regime_and_headroom_where_the_photo_is_bad(study):
+    asked = study.control_pairs([Cell("orpo"), Cell("sft_best"), Cell("orpo", "mild")])
+    names = pd.Series([name for name, *_ in asked]).value_counts().to_dict()
+    expected = [control(CLEAR, "clean"), control(NO_GAP, "clean")]
+    expected += [control(name, "mild") for name in (CLEAR, NO_GAP, HEADROOM)]
+    assert names == dict.fromkeys(expected, 2)
+
+
+def test_relatives_may_not_label_and_score(study):
+    settings = replace(study.settings, judge_y=study.settings.judge_x)
+    with pytest.raises(BadInput, match="famil"):
+        Study.open(settings, workers=1)
+
+
+def test_training_and_evaluation_objects_differ(study, monkeypatch):
+    assert not {one.item.id for one in study.school.subjects} & {one.item.id for one in study.subjects}
+    fresh = Study.open(study.settings, workers=1)
+    monkeypatch.setattr(lessons, "training_subjects", lambda *_: fresh.subjects)
+    with pytest.raises(BadInput, match="in both sets"):
+        fresh.school.subjects  # noqa: B018
+
+
+def test_cells_that_mean_nothing_or_are_unknown_are_refused():
+    with pytest.raises(BadInput, match="clean photos are given"):
+        Cell("conditioner_repair")
+    with pytest.raises(BadInput, match="sft_best"):
+        Cell("sft")
+    with pytest.raises(BadInput, match="paper, full"):
+        choose_cells("all")
+    everything = full_cells()
+    assert len(set(everything)) == len(everything) == 22
+    assert {cell.method for cell in everything} == {name for name, one in METHODS.items() if one.paper}
+    assert set(paper_cells()) <= set(everything)
+    assert not set(further_cells()) & set(everything)
+    assert len(sweep_cells()) == 12
+
+
+def test_best_of_k_takes_the_favorite(study, monkeypatch):
+    """Judge X is made to like one seed of each object."""
+    liked = {one.item.id: study.settings.seed + place + 1 for place, one in enumerate(study.subjects)}
+
+    def cases(sampler, asked):
+        return [type("Case", (), {"pair": (a, b)}) for _, a, b in asked], None
+
+    def frame(judge, cases, verdicts):
+        outcomes = []
+        for case in cases:
+            a, b = (liked[one.subject.item.id] == one.seed for one in case.pair)
+            outcomes.append("win" if a else "loss" if b else "flip")
+        return pd.DataFrame({"outcome": outcomes, "p_a": 0.5})
+
+    monkeypatch.setattr(adaptation, "make_cases", cases)
+    monkeypatch.setattr(adaptation, "label", lambda *_: None)
+    monkeypatch.setattr(adaptation, "answer_frame", frame)
+    chosen = study.adapted(Cell("best_of_k"))
+    assert {one.subject.item.id: one.seed for one in chosen} == liked
+
+
+def test_the_gates_of_a_row_are_those_of_its_regime():
+    cell, other = Cell("orpo"), Cell("orpo", "mild")
+    rows = [(control(CLEAR, "clean"), "win")] * 20 + [(control(CLEAR, "mild"), "loss")] * 20
+    rows += [(control(NO_GAP, where), outcome) for where in ("clean", "mild") for outcome in ("win", "loss") * 10]
+    answers = pd.DataFrame(rows, columns=["case", "outcome"]).assign(object=lambda frame: frame.index)
+    good, bad = (win_rates.control_gates(answers, one, 0) for one in (cell, other))
+    assert good == {"clear_gap": "passed", "no_gap": "passed", "interpretable": True}
+    assert bad == {"clear_gap": "failed", "no_gap": "passed", "interpretable": False}
+
+
+def test_table_2_adds_headroom_features_and_the_trend():
+    cells = [Cell("conditioner_repair", severity) for severity in ("mild", "medium", "severe")]
+    wins = dict(zip(cells, (2, 10, 18), strict=True))
+    rows, n = [], 20
+    for cell in cells:
+        for name, won in (
+            (cell.name, wins[cell]),
+            (control(CLEAR, cell.severity), 20),
+            (control(NO_GAP, cell.severity), 10),
+            (control(HEADROOM, cell.severity), 15),
+        ):
+            rows += [(name, f"object {i}", "win" if i < won else "loss") for i in range(n)]
+    answers = pd.DataFrame(rows, columns=["case", "object", "outcome"])
+    truth = answers.assign(**{f"{name}_{side}": 0.5 for name in ("chamfer", "validity") for side in "ab"})
+    truth = truth.assign(f_score_a=np.where(answers.outcome == "win", 0.9, 0.1), f_score_b=0.5)
+    facts = pd.DataFrame({"mse_before": [0.1, 0.2, 0.3], "mse_after": [0.05, 0.1, 0.15], "seconds": 1.0})
+    found = win_rates.sweep(answers, truth, cells, facts, 0)
+    assert found.headroom.tolist() == found.headroom_truth.tolist() == [0.75] * 3
+    assert found.win_half.tolist() == found.truth.tolist() == [0.1, 0.5, 0.9]
+    assert found.feature_mse_after.tolist() == [0.05, 0.1, 0.15]
+    assert found.paper_clear_gap.tolist() == [1, 0.5, 0.83]
+    assert found.paper_mse_after.tolist() == [0.047, 0.226, 0.503]
+    assert found.trend_p[0] < 1e-4
+    assert found.interpretable.all()
+    assert found.p_065.between(0, 1).all()
+    assert (found.p_holm >= found.p_half).all()
