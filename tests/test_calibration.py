@@ -193,3 +193,44 @@ def test_a_tie_is_no_verdict_and_counts_half():
     table = calibration.options_table({"tie label": tied}, 0).set_index(["gap", "reading"])
     assert table.loc[("all", "flips discarded"), ["decided", "right", "score"]].tolist() == [0.5, 1, 0.75]
     assert table.loc[("all", "orders averaged"), ["decided", "score"]].tolist() == [0, 0.5]
+
+
+def silent(frame, places):
+    """The same answers, the judge abstaining in the second order at these places."""
+    frame = frame.reset_index(drop=True)
+    frame.loc[places, ["p_ba", "p_a", "right"]] = np.nan
+    frame.loc[places, ["outcome", "averaged"]] = "abstention"
+    return frame
+
+
+def test_abstentions_are_in_no_share_of_any_table():
+    nothing = verdicts([0.0] * 40, [0.9, 0.2] * 20, [0.3, 0.7] * 20, NO_GAP)
+    whole = pd.concat([judge(noise=2), nothing, verdicts([0.0] * 9, 0.6, 0.6, IDENTICAL)], ignore_index=True)
+    some = np.arange(0, len(whole), 7)
+    for table in (
+        calibration.by_gap,
+        calibration.position_table,
+        calibration.reliability_table,
+        calibration.brier_table,
+    ):
+        pd.testing.assert_frame_equal(table(silent(whole, some), 0), table(whole.drop(some), 0))
+    found, expected = (calibration.controls_table(one, 0) for one in (silent(whole, some), whole.drop(some)))
+    assert (found.n - found.wins - found.losses - found.flips).sum() > 10
+    columns = found.columns.drop(["n", "gate", "reading"])  # the gate of the clear gap counts them as flips
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+
+
+def test_where_one_judge_abstains_the_two_cannot_agree():
+    x, y = judge(noise=2), judge(noise=2, seed=1, name="Y")
+    some = np.arange(0, len(y), 7)
+    found = calibration.agreement_table(pd.concat([x, silent(y, some)]), 0)
+    expected = calibration.agreement_table(pd.concat([x.drop(some), y.drop(some)]), 0)
+    pd.testing.assert_frame_equal(found.drop(columns="pairs"), expected.drop(columns="pairs"))
+
+
+def test_ways_of_asking_are_compared_on_the_pairs_that_both_answered():
+    first, other = verdicts([0.2] * 6, 0.9, 0.1), verdicts([0.2] * 6, [0.9] * 3 + [0.1] * 3, [0.1] * 3 + [0.9] * 3)
+    table = calibration.options_table({"one": silent(first, [0]), "other": silent(other, [1, 5])}, 0)
+    table = table.set_index(["gap", "way", "reading"])
+    row = table.loc["all", "other", "flips discarded"]
+    assert (row.n, row.score, row.change) == (4, 0.5, pytest.approx(-2 / 3))

@@ -114,3 +114,13 @@ def test_the_first_is_named_more_often_the_better_it_is():
     assert table["first"].iloc[-1] > 0.9
     middle = table[table.gap.abs() < 0.03]
     assert middle.first_low.item() < expit(0.7) < middle.first_high.item()
+
+
+def test_abstentions_are_neither_flips_nor_answers():
+    whole = biased(0, n=300)
+    some = whole.index[::5]
+    silent = whole.copy()
+    silent.loc[some, "p_ba"] = np.nan
+    silent.loc[some, "outcome"] = "abstention"
+    for table in (measured, flips.position_model, lambda frame: flips.first_by_gap(frame, 0)):
+        pd.testing.assert_frame_equal(table(silent), table(whole.drop(some)))

@@ -162,13 +162,12 @@ def test_bad_folders_are_named_before_anything_is_read(two, arguments, said):
         open_folders(*folders, *arguments[3:])
 
 
-def test_a_judge_is_of_the_profile_or_a_folder_or_a_hub_id(tmp_path):
+def test_a_judge_is_of_the_profile_or_has_a_name():
     assert own.open_judge("x", "montage", SMOKE).settings["model"] == "judge_x"
     asked = own.open_judge("weights/mini/judge_y", "montage_ref", SMOKE)
     assert (asked.settings["model"], asked.layout.name) == ("judge_y", "montage_ref")
-    for name in ("nonsense", "some/folder/gone"):
-        with pytest.raises(BadInput, match=f"'{name}' is neither a folder nor a hub id"):
-            own.open_judge(name, "montage", SMOKE)
+    with pytest.raises(BadInput, match="'nonsense' is neither a folder nor a hub id"):
+        own.open_judge("nonsense", "montage", SMOKE)
 
 
 @pytest.fixture(scope="module")
@@ -270,9 +269,9 @@ def test_a_judge_that_cannot_be_believed_fails_its_gate(tmp_path, first, passed,
     assert re.match(said, own_tables.statement(gates))
 
 
-def verdicts(wins, losses, flips):
-    outcome = ["win"] * wins + ["loss"] * losses + ["flip"] * flips
-    p = {"win": (0.9, 0.2), "loss": (0.3, 0.6), "flip": (0.7, 0.6)}
+def verdicts(wins, losses, flips, abstentions=0):
+    outcome = ["win"] * wins + ["loss"] * losses + ["flip"] * flips + ["abstention"] * abstentions
+    p = {"win": (0.9, 0.2), "loss": (0.3, 0.6), "flip": (0.7, 0.6), "abstention": (np.nan, 0.6)}
     frame = pd.DataFrame({"object": [f"o{i}" for i in range(len(outcome))], "verdict": outcome})
     return frame.assign(p_ab=[p[o][0] for o in outcome], p_ba=[p[o][1] for o in outcome])
 
@@ -280,12 +279,32 @@ def verdicts(wins, losses, flips):
 def test_the_summary_counts_and_says_whether_it_may_be_read():
     for no_gap in (GOOD, BAD):
         table = own_tables.summary(Says(None), verdicts(6, 2, 2), {"clear_gap": GOOD, "no_gap": no_gap}, 0)
-        expected = {"judge": "fake", "layout": "montage", "wins": 6, "losses": 2, "flips": 2, "n": 10}
+        expected = {"judge": "fake", "layout": "montage", "wins": 6, "losses": 2, "flips": 2, "n": 10, "abstained": 0}
         expected |= {"win_all": 0.6, "win_consistent": 0.75, "win_half": 0.7}
         expected |= dict(zip(("low", "high"), map(float, clopper_pearson(6, 8)), strict=True))
         expected |= {"clear_gap": True, "no_gap": no_gap.passed, "interpretable": no_gap.passed}
         assert table.iloc[0].to_dict() == expected
         assert list(table.columns) == list(expected)
+
+
+def test_abstentions_are_counted_apart_from_flips_and_from_every_share():
+    answers, gates = verdicts(6, 2, 2), {"clear_gap": GOOD}
+    more = verdicts(6, 2, 2, abstentions=5)
+    rows = [own_tables.summary(Says(None), one, gates, 0).iloc[0] for one in (answers, more)]
+    assert (rows[1].abstained, rows[1].n, rows[1].flips) == (5, 10, 2)
+    pd.testing.assert_series_equal(rows[0].drop("abstained"), rows[1].drop("abstained"))
+    claims = [own_tables.claims(one, gates) for one in (answers, more)]
+    assert list(claims[0].p) == list(claims[1].p)
+    assert list(claims[1].objects_needed) == [int(np.ceil(n * 15 / 8)) for n in claims[1].verdicts_needed]
+    controls = [
+        verdicts(8, 0, 0, abstentions=2).assign(control=name, folder="A", kind="holes")
+        for name in (own.CLEAR, own.EQUAL, own.TURNED, own.IDENTICAL)
+    ]
+    table = own_tables.audit_table(pd.concat(controls), 0)
+    assert (table.abstained.iloc[0], table.n.iloc[0]) == (2, 8)
+    assert table.p_first.iloc[0] == pytest.approx((8 * 0.9 + 8 * 0.2 + 2 * 0.6) / 18)
+    row = own_tables.against_truth(more, more[["object"]].assign(error_a=0.0, error_b=1.0), 0).iloc[0]
+    assert (row.objects, row.consistent, row.right) == (15, 8, 6 / 8)
 
 
 def test_the_claims_are_exact_tests_of_the_consistent_verdicts():
@@ -357,7 +376,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("photo", [None, np.full((8, 8, 3), 9, np.uint8)])
 def test_the_page_and_the_figure_show_every_answer_and_the_warning(monkeypatch, tmp_path, photo):
     monkeypatch.setattr("lib.profiles.ROOT", tmp_path)
-    answers = verdicts(1, 1, 1).assign(object=["<b>x</b>&y$_$", "lamp", "sofas/red"])
+    answers = verdicts(1, 1, 1, 1).assign(object=["<b>x</b>&y$_$", "lamp", "sofas/red", "stool"])
     shown = [own.Shown(name, photo, *np.zeros((2, 8, 8, 3), np.uint8)) for name in answers.object]
     statement = own_tables.statement({"clear_gap": BAD, "no_gap": GOOD})
     long = pd.DataFrame({"why": ["so it is " * 20]})
@@ -365,13 +384,14 @@ def test_the_page_and_the_figure_show_every_answer_and_the_warning(monkeypatch, 
     page = Page()
     page.feed(path.read_text())
     assert path.parent == tmp_path / "results/smoke/report"
-    assert page.tags.count("article") == 3
-    assert len(page.sources) == page.tags.count("figcaption") == page.tags.count("b") == (6 if photo is None else 9)
+    assert page.tags.count("article") == 4
+    assert len(page.sources) == page.tags.count("figcaption") == page.tags.count("b") == (8 if photo is None else 12)
     assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
     for text in (
         "<b>x</b>&y$_$: A preferred",
         "lamp: B preferred",
         "sofas/red: flip",
+        "stool: no answer",
         "Pairs <1>",
         statement,
         "so it is " * 19,
@@ -382,6 +402,7 @@ def test_the_page_and_the_figure_show_every_answer_and_the_warning(monkeypatch, 
         "B first: A, p(B) = 0.20",
         "A first: B, p(A) = 0.30",
         "B first: B, p(B) = 0.60",
+        "A first: names neither",
     ):
         assert text in page.text
     figure = own_plots.pairs(answers, shown[:2], statement)
@@ -408,6 +429,7 @@ def test_the_notebook_runs_on_folders_given_by_relative_paths_and_asks_nothing_t
     summary = pd.read_csv(SMOKE.tables_dir / "10_summary.csv").iloc[0]
     pairs = pd.read_csv(SMOKE.tables_dir / "10_pairs.csv", dtype={"object": str})
     assert (summary.judge, summary.layout) == ("judge_y", "montage_ref")
+    assert summary.abstained == 0
     assert summary.n == summary.wins + summary.losses + summary.flips == len(pairs) == 5
     assert list(pairs.columns) == ["object", "verdict", "p_ab", "p_ba"]
     assert "n_skipped = 1" in (SMOKE.tables_dir / "10_summary.md").read_text()

@@ -148,7 +148,7 @@ def cheap(monkeypatch, tmp_path):
         return picture(damage.severity, damage.kind, item.id, seed=damage.seed)
 
     monkeypatch.setattr(pairs, "known", drawn)
-    monkeypatch.setattr(Profile, "tables_dir", property(lambda self: tmp_path / "tables"))
+    monkeypatch.setattr(Profile, "cache_dir", property(lambda self: tmp_path / "cache"))
     return made
 
 
@@ -204,6 +204,6 @@ def test_judges_are_found_from_the_repository_whatever_the_folder(tmp_path, monk
 def test_judges_may_lie_in_the_callers_folder(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pairs, "VLMJudge", lambda model: str(model))
+    monkeypatch.setattr("lib.judges.open.VLMJudge", lambda model, layout: str(model))
     found = pairs.load_judges(replace(SMOKE, judge_x="mine", judge_y="owner/name"))
     assert found == {"X": "mine", "Y": "owner/name"}

@@ -149,6 +149,20 @@ def test_the_verdict_figure_says_in_words_what_the_answers_make(walk):
     ]
 
 
+def test_an_abstention_has_no_bars_and_no_pick(walk):
+    neither = Answer((np.nan, np.nan), 0.0, 0.0)
+    verdicts = {"X": Verdict(A, neither)}
+    table = protocol.answer_table(walk[2], verdicts)
+    assert table.picks[0] == "intact"
+    assert table.picks.isna().tolist() == [False, True]
+    assert set(table.verdict) == {"abstention"}
+    figure = verdict_figure(*walk, verdicts, SMOKE)
+    figure.canvas.draw()
+    titles = [axis.get_title() for axis in figure.subfigs[1].axes]
+    assert {"judge X picks A (intact)", "judge X picks neither"} < set(titles)
+    assert "no verdict: one of the answers names neither image" in [text.get_text() for text in figure.subfigs[2].texts]
+
+
 def test_a_candidate_keeps_its_color_when_the_order_changes(walk):
     figure = verdict_figure(*walk, VERDICTS, SMOKE)
     titles = {axis.get_title(): axis for axis in figure.subfigs[1].axes if axis.patches}

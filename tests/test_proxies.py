@@ -271,6 +271,15 @@ def test_judges_are_held_against_the_truth_and_the_bar_of_a_control():
     assert table.loc[("Y", FULL), ["flips", "flip_rate", "consistent", "clear_gap"]].tolist() == [30, 1, 0, "fails"]
 
 
+def test_an_abstention_is_neither_a_flip_nor_a_verdict():
+    pairs = made().assign(x=WIN, y=[WIN, LOSS, FLIP, "abstention", "abstention", WIN] * 30)
+    found = judge_table(pairs, seed=0).set_index(["judge", "subgroup"]).loc[("Y", ALL)]
+    assert found[["pairs", "flips", "consistent", "clear_gap"]].tolist() == [180, 30, 90, "fails"]
+    said, _ = margins(pairs.assign(x=[WIN, LOSS, "abstention"] * 60), 0)
+    assert said[JUDGE_X].isna().sum() == 60
+    assert row(agreement(pairs, said, PUBLISHED, "mean color", 0), SIMILARITY).n == 90
+
+
 def test_the_forest_shows_every_subgroup_and_proxy_and_its_legend_fits():
     pairs = made()
     table = agreement(pairs, margins(pairs, 0)[0], PUBLISHED, "none", seed=0)

@@ -39,6 +39,16 @@ def test_all_flips_are_zero_wins_no_verdict_and_a_tie():
     assert found["win + flip/2"].high - found["win + flip/2"].low > 0.5
 
 
+def test_abstentions_are_counted_in_no_share_but_a_judge_that_abstains_fails_the_clear_gap():
+    some = [*outcomes(9, 1, 2), "abstention", "abstention"]
+    assert count(some) == count(outcomes(9, 1, 2))
+    assert estimands(some, range(14), seed=0) == estimands(outcomes(9, 1, 2), range(12), seed=0)
+    assert clear_gap(outcomes(9, 1, 2)).passed
+    assert not clear_gap(some).passed
+    assert "2 of 14 pairs flipped and 2 abstained" in clear_gap(some).reason
+    assert not no_gap(["abstention"] * 4, range(4), seed=0).passed
+
+
 def test_no_pairs_estimate_nothing():
     assert all(np.isnan(one.value) and (one.low, one.high) == (0, 1) for one in estimands([], [], seed=0).values())
 

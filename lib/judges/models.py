@@ -69,8 +69,8 @@ def choose_dtype(config: PreTrainedConfig, device: torch.device) -> torch.dtype:
 
 
 def family(model_type: str) -> str:
-    """The lineage of a model type, so that two versions count as one family: qwen2_5_vl and qwen3_vl are qwen."""
-    return re.match("[a-z]+", model_type.lower())[0]
+    """The lineage of a model's type or name, so that versions count as one: qwen2_5_vl and Qwen3-VL-8B are qwen."""
+    return re.search("[a-z]+|$", model_type.lower())[0]
 
 
 def weights_digest(folder: Path) -> str:

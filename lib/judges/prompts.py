@@ -68,6 +68,10 @@ class Prompt:
         """12 hex digits of everything the judge reads; equal prompts have equal digests."""
         return hashlib.sha256(json.dumps([self.parts, self.labels]).encode()).hexdigest()[:12]
 
+    def describe(self) -> dict:
+        """What the records say of it."""
+        return {"id": self.id, "digest": self.digest, "text": str(self)}
+
     def messages(self) -> list[dict]:
         """The question as one user turn of a chat template, with a place for every image."""
         content = []

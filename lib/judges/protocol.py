@@ -1,27 +1,32 @@
 """Both orders, always: pairs in, verdicts out, every answer recorded as it comes."""
 
+import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tqdm.auto import tqdm
 
+from lib.errors import BadInput
 from lib.judges.candidates import ORDERS, Pair, Question
 from lib.judges.engines import batches
 from lib.judges.prompts import Layout
 from lib.judges.verdicts import Answer, Verdict
 
+Prepare = Callable[[list[Pair]], object]
+
 
 class Judge(Protocol):
-    """What answers questions: a model in process, or a server."""
+    """What answers questions: a model in process, or a server. A question that it failed at gets the error instead."""
 
     layout: Layout
     family: str
     batch: int
     settings: dict
 
-    def ask(self, questions: Sequence[Question]) -> list[Answer]: ...
+    def asking(self, layout: str = "montage", wordings: Sequence[str] = ("better",), tie: bool = False) -> "Judge": ...
+    def ask(self, questions: Sequence[Question]) -> list[Answer | BadInput]: ...
 
 
 class Store(Protocol):
@@ -35,11 +40,13 @@ class Store(Protocol):
     def add(self, lines: Sequence[dict]) -> int: ...
 
 
-def judge_pairs(judge: Judge, pairs: Sequence[Pair], records: Store) -> list[Verdict]:
+def judge_pairs(judge: Judge, pairs: Sequence[Pair], records: Store, prepare: Prepare | None = None) -> list[Verdict]:
     """The verdict on every pair, in order. What is on record is not asked; the rest is recorded batch by batch.
 
+    prepare: called before the first question with the pairs that there are questions about, to make their pictures.
     Safe to interrupt, and to run in several processes on the same records: they share the work. Raises BadInput, before
-    the first question, where a pair lacks the pictures of the judge's layout.
+    the first question, where a pair lacks the pictures of the judge's layout, and where the judge failed at a question,
+    once the other answers of its batch are on record.
     """
     who = records.constant("judge", judge.settings)
     lines, questions = [], {}
@@ -50,6 +57,10 @@ def judge_pairs(judge: Judge, pairs: Sequence[Pair], records: Store) -> list[Ver
             line = {"judge": who, "a": a, "b": b, "photo": photo, "order": order}
             lines.append({"key": records.key(*line.values()), **line})
             questions[lines[-1]["key"]] = Question(pair, judge.layout, order)
+    records.refresh()
+    asked = dict.fromkeys(question.pair for key, question in questions.items() if key not in records)
+    if prepare and asked:
+        prepare(list(asked))
     _ask(judge, {line["key"]: line for line in lines}, questions, records)
     answers = [_answer(records[line["key"]]) for line in lines]
     return [Verdict(ab, ba) for ab, ba in zip(answers[::2], answers[1::2], strict=True)]
@@ -63,16 +74,20 @@ def _ask(judge: Judge, lines: dict[str, dict], questions: dict[str, Question], r
             batch = rest.pop(0)
             records.refresh()
             if keys := [key for key in batch if key not in records]:
-                answers = judge.ask([questions[key] for key in keys])
-                new = records.add([lines[key] | _fields(answer) for key, answer in zip(keys, answers, strict=True)])
+                said = dict(zip(keys, judge.ask([questions[key] for key in keys]), strict=True))
+                failed = [said.pop(key) for key in keys if isinstance(said[key], BadInput)]
+                new = records.add([lines[key] | _fields(answer) for key, answer in said.items()])
+                if failed:
+                    raise failed[0]
                 if new < len(keys):  # another process was here first and works in the same order: go elsewhere
                     random.Random(os.getpid()).shuffle(rest)
             bar.update(len(batch))
 
 
 def _fields(answer: Answer) -> dict:
-    return {"p": answer.p, "mass": answer.mass, "pick": answer.pick, "seconds": answer.seconds}
+    p = [None if math.isnan(p) else p for p in answer.p]  # JSON knows no nan
+    return {"p": p, "mass": answer.mass, "pick": answer.pick, "seconds": answer.seconds}
 
 
 def _answer(line: dict) -> Answer:
-    return Answer(tuple(line["p"]), line["mass"], line["seconds"])
+    return Answer(tuple(math.nan if p is None else p for p in line["p"]), line["mass"], line["seconds"])

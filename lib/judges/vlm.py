@@ -65,7 +65,7 @@ class VLMJudge:
     @property
     def settings(self) -> dict:
         """Everything besides the pictures that can change an answer."""
-        prompts = [{"id": one.id, "digest": one.digest, "text": str(one)} for one in self.prompts]
+        prompts = [one.describe() for one in self.prompts]
         return {**self.identity, "batch": self.batch, "prompts": prompts, "processor": describe(self.processor)}
 
     @torch.inference_mode()

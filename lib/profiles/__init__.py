@@ -27,7 +27,7 @@ class Profile:
     photo: int  # side of the photo that the generator is given, pixels
     fill_interior: bool  # whether meshes lose their inner shell (`lib.trellis.mesh_extraction.extract_mesh`)
     generator: str  # a folder, from the repository's root, or a hub id
-    judge_x: str  # the training judge, likewise
+    judge_x: str  # the training judge, likewise, or a server as http://host:8000/v1#model
     judge_y: str  # the evaluation judge, likewise
     data_dir: str  # folder of meshes to take objects from; "" is procedural furniture
 

@@ -10,7 +10,7 @@ import numpy as np
 import statsmodels.api as sm
 
 from lib.errors import BadInput
-from lib.stats.estimands import FLIP, WIN, count
+from lib.stats.estimands import LOSS, WIN, count
 
 RIDGE = 1.0  # precision of the normal prior on each weight, in typical differences: finite weights where all agree
 FOLDS = 5
@@ -37,7 +37,7 @@ class Head:
 
 
 def fit_head(differences, outcomes, objects) -> Head:
-    """The head that explains the consistent verdicts best; flips are left out.
+    """The head that explains the consistent verdicts best; flips and abstentions are left out.
 
     differences: (n, F) features of a less those of b. outcomes: (n,) of "win", "loss", "flip", of a. objects: (n,) ids.
     Ridge-penalized maximum likelihood; a feature that never differs weighs nothing. Raises BadInput for other outcomes
@@ -47,7 +47,7 @@ def fit_head(differences, outcomes, objects) -> Head:
     if not counts.consistent:
         raise BadInput("outcomes", f"none of {counts.n} verdicts is consistent", "Give more pairs, or clearer ones")
     outcomes = np.asarray(outcomes, dtype=str)
-    kept = outcomes != FLIP
+    kept = np.isin(outcomes, (WIN, LOSS))
     x, won = np.asarray(differences, float)[kept], outcomes[kept] == WIN
     typical = np.sqrt((x**2).mean(0))
     scale = np.where(typical > 0, typical, 1)

@@ -19,16 +19,18 @@ class Gate:
 def clear_gap(outcomes) -> Gate:
     """A control where one mesh is clearly better: it wins >= 0.85 of consistent verdicts, and flips are <= 0.2.
 
-    outcomes: (n_pairs,) of "win" (the better mesh was preferred), "loss", "flip". Not passed where no
-    verdict is consistent.
+    outcomes: (n_pairs,) of "win" (the better mesh was preferred), "loss", "flip", and "abstention", which counts here
+    as a flip: a judge that cannot answer does not pass. Not passed where no verdict is consistent.
     """
     counts = count(outcomes)
+    abstained = len(outcomes) - counts.n
     reason = (
         f"better mesh preferred in {counts.wins} of {counts.consistent} consistent verdicts (at least {CLEAR_WINS}), "
-        f"{counts.flips} of {counts.n} pairs flipped (at most {CLEAR_FLIPS})"
+        f"{counts.flips} of {len(outcomes)} pairs flipped{f' and {abstained} abstained' * bool(abstained)} "
+        f"(at most {CLEAR_FLIPS})"
     )
     wins_enough = counts.consistent > 0 and counts.wins >= CLEAR_WINS * counts.consistent
-    return Gate(wins_enough and counts.flips <= CLEAR_FLIPS * counts.n, reason)
+    return Gate(wins_enough and counts.flips + abstained <= CLEAR_FLIPS * len(outcomes), reason)
 
 
 def no_gap(outcomes, objects, seed: int, confidence: float = CONFIDENCE) -> Gate:

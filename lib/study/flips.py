@@ -6,11 +6,13 @@ import pandas as pd
 from lib.stats.clustered import logistic
 from lib.stats.estimands import FLIP, LOSS
 from lib.study.calibration import CHANCE, gap_bins, named, share, single_answers
-from lib.study.pairs import IDENTICAL, NO_GAP
+from lib.study.generated import generated_table
+from lib.study.pairs import IDENTICAL, NO_GAP, answered
 from lib.study.published import load_published, proportions, recomputed
 
 EQUAL = 0.01  # view errors that differ by less are called equal
 REDRAWN, EQUALS = "same damage, drawn again", f"different, gap under {EQUAL:g}"
+ENDS = "", "_low", "_high"  # of the columns of an estimate
 STEP = 0.1  # of the gap, for which the model's coefficient is given
 POSITION, GAP = "first position", f"gap, per {STEP:g}"
 
@@ -27,15 +29,16 @@ def groups_of(answers: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: part for name, part in groups.items() if len(part)}
 
 
-def flip_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+def flip_table(answers: pd.DataFrame, seed: int, made: pd.DataFrame | None = None) -> pd.DataFrame:
     """Flips and wrong verdicts of each judge by kind of pair, with intervals over objects, and the papers' flip rates.
 
     Columns: source, pairs, n, flips, flips_low, flips_high; independent: flips if the two orders' answers were
     independent draws with the accuracy that they have; wrong, wrong_low, wrong_high: share of the consistent verdicts
     that name the worse candidate, where one is worse.
+    made: further rows, those of `generated_flips`.
     """
     rows = []
-    for judge, mine in answers.groupby("judge"):
+    for judge, mine in answered(answers).groupby("judge"):
         for pairs, part in groups_of(mine).items():
             row = {"source": f"judge {judge}", "pairs": pairs, "n": len(part)}
             row |= named("flips", share(part, part.outcome == FLIP, seed))
@@ -44,7 +47,25 @@ def flip_table(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
             if pairs.startswith("gap "):
                 row |= named("wrong", share(part, part.outcome == LOSS, seed, among=part.outcome != FLIP))
             rows.append(row)
-    return pd.concat([pd.DataFrame(rows), printed_flips()], ignore_index=True)
+    return pd.concat([pd.DataFrame(rows), made, printed_flips()], ignore_index=True)
+
+
+def generated_flips(answers: pd.DataFrame, truth: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The generator's pairs (`lib.study.generated`) in the columns of `flip_table`.
+
+    Worse is the side with the lower F-score. Further columns: preferred (`win_consistent` of the first side) and truth
+    (share of pairs in which it has the higher F-score), with intervals.
+    """
+    table = generated_table(answers, truth, seed)
+    rows = table.assign(source="judge " + table.judge, pairs="generator: " + table.pairs)
+    rows["independent"] = [
+        _independent(answers[(answers.judge == row.judge) & (answers.case == row.pairs)]) for row in table.itertuples()
+    ]
+    for new, old in {"flips": "flip_rate", "preferred": "win_consistent"}.items():
+        rows = rows.assign(**{new + end: rows[old + end] for end in ENDS})
+    rows = rows.assign(wrong=1 - rows.agrees, wrong_low=1 - rows.agrees_high, wrong_high=1 - rows.agrees_low)
+    shares = [name + end for name in ("flips", "wrong", "preferred", "truth") for end in ENDS]
+    return rows[["source", "pairs", "n", "independent", *shares]]
 
 
 def _independent(part: pd.DataFrame) -> float:

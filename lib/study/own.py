@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +10,11 @@ import trimesh
 from tqdm.auto import tqdm
 
 from lib.data.corrupt import corrupt
-from lib.errors import BadInput
 from lib.judges.candidates import Candidate, Pair, Picture, render_candidate
+from lib.judges.open import open_judge as open_named
 from lib.judges.protocol import Judge, Store, judge_pairs
 from lib.judges.verdicts import Verdict
-from lib.judges.vlm import VLMJudge
-from lib.profiles import ROOT, Profile
+from lib.profiles import Profile
 from lib.renderers.montage import judge_montage
 from lib.study.own_folders import KINDS, Both, Folders, draws
 
@@ -35,14 +33,9 @@ class Shown:
     b: np.ndarray
 
 
-def open_judge(name: str, layout: str, settings: Profile) -> VLMJudge:
-    """ "x" or "y" of the profile, a folder (from here or from the repository's root), or a hub id. Raises BadInput."""
-    model = {"x": settings.judge_x, "y": settings.judge_y}.get(name, str(name))
-    folder = next((place for place in (Path(model), ROOT / model) if place.is_dir()), None)
-    if folder is None and model.count("/") != 1:  # a hub id is owner/name
-        remedy = 'Use "x" or "y" of the profile, the folder of a vision-language model, or its hub id'
-        raise BadInput("judge", f"{model!r} is neither a folder nor a hub id", remedy)
-    return VLMJudge(folder or model, layout)
+def open_judge(name: str, layout: str, settings: Profile) -> Judge:
+    """ "x" or "y" of the profile, or what `lib.judges.open.open_judge` knows. Raises BadInput."""
+    return open_named({"x": settings.judge_x, "y": settings.judge_y}.get(name, name), layout)
 
 
 def audit(judge: Judge, folders: Folders, settings: Profile, records: Store) -> pd.DataFrame:
@@ -51,8 +44,8 @@ def audit(judge: Judge, folders: Folders, settings: Profile, records: Store) -> 
     "clear gap": the mesh against a blatantly damaged copy. "equal damage": that copy against one with other draws of
     the same damage. "quarter turn": the mesh against itself turned by 90 degrees, so that the same four views change
     places. "identical images": the mesh against itself.
-    Columns: control, folder, kind (of damage), object, verdict ("win" of a, "loss", "flip"), p_ab, p_ba (probability of
-    the first label, a shown first and b shown first).
+    Columns: control, folder, kind (of damage), object, verdict ("win" of a, "loss", "flip", "abstention"), p_ab, p_ba
+    (probability of the first label, a shown first and b shown first; nan where the judge abstained).
     """
     rows = []
     for items in _chunks(tqdm(folders, desc="audit: objects", mininterval=1)):
@@ -80,8 +73,11 @@ def _controls(item: Both, folders: Folders, settings: Profile, layout: str) -> I
 
 
 def compare(judge: Judge, folders: Folders, settings: Profile, records: Store) -> tuple[pd.DataFrame, list[Shown]]:
-    """A against B. Columns: object, verdict ("win" of A, "loss", "flip"), p_ab, p_ba (probability of the first label,
-    A shown first and B shown first); and what to show of each object, in the same order."""
+    """A against B, and what to show of each object, in the same order.
+
+    Columns: object, verdict ("win" of A, "loss", "flip", "abstention"), p_ab, p_ba (probability of the first label, A
+    shown first and B shown first; nan where the judge abstained).
+    """
     rows, shown = [], []
     for items in _chunks(tqdm(folders, desc="A against B: objects", mininterval=1)):
         pairs = [_pair(item, folders, settings, judge.layout.name) for item in items]

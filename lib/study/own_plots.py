@@ -1,20 +1,28 @@
 """Notebook 10's picture: the first few objects, both montages, both answers."""
 
+from math import isnan
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.study.own import Shown
-from lib.study.plots import BLUE, GRAY, ORANGE, TEXT
+from lib.study.plots import BLUE, GRAY, ORANGE, PURPLE, TEXT
 
-LOOK = {"win": ("A preferred", BLUE), "loss": ("B preferred", ORANGE), "flip": ("flip", GRAY)}
+LOOK = {
+    "win": ("A preferred", BLUE),
+    "loss": ("B preferred", ORANGE),
+    "flip": ("flip", GRAY),
+    "abstention": ("no answer", PURPLE),
+}
 
 
 def answers_of(row: pd.Series) -> dict[str, str]:
     """What the judge said of a pair, in words, by which candidate was shown first: A, B."""
     said = {}
     for first, second, p in (("A", "B", row.p_ab), ("B", "A", row.p_ba)):
-        said[first] = f"{first} first: {first if p >= 0.5 else second}, p({first}) = {p:.2f}"
+        named = "names neither" if isnan(p) else f"{first if p >= 0.5 else second}, p({first}) = {p:.2f}"
+        said[first] = f"{first} first: {named}"
     return said
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.judges.protocol import Judge
 from lib.stats.bootstrap import share_by_object
-from lib.stats.estimands import count, estimands
+from lib.stats.estimands import LOSS, WIN, count, estimands
 from lib.stats.gates import Gate, clear_gap, interpretable, no_gap
 from lib.stats.power import ALPHA, needed_n, power_above, power_parity
 from lib.stats.tests import binomial_p, holm, parity_limits, parity_p
@@ -31,8 +31,9 @@ def statement(passed: Mapping[str, Gate]) -> str:
 def audit_table(controls: pd.DataFrame, seed: int) -> pd.DataFrame:
     """One row a control, the clear gap also by kind of damage and by folder.
 
-    Columns: control, pairs, n, wins, losses, flips, win_consistent with its 95% interval over objects (low, high),
-    p_first (mean probability of the first label), gate ("passed", "failed", or empty where none is set).
+    Columns: control, pairs, n, wins, losses, flips, abstained (pairs with no answer in an order, not in n),
+    win_consistent with its 95% interval over objects (low, high), p_first (mean probability of the first label), gate
+    ("passed", "failed", or empty where none is set).
     """
     clear = controls[controls.control == CLEAR]
     parts = [(CLEAR, "all", clear)]
@@ -45,15 +46,17 @@ def audit_table(controls: pd.DataFrame, seed: int) -> pd.DataFrame:
         counts, gate = count(part.verdict), set_for.get((control, which))
         share = estimands(part.verdict, part.object, seed)["win/consistent"]
         row = {"control": control, "pairs": which, "n": counts.n, "wins": counts.wins, "losses": counts.losses}
-        row |= {"flips": counts.flips, "win_consistent": share.value, "low": share.low, "high": share.high}
-        row |= {"p_first": part[["p_ab", "p_ba"]].to_numpy().mean()}
+        row |= {"flips": counts.flips, "abstained": len(part) - counts.n}
+        row |= {"win_consistent": share.value, "low": share.low, "high": share.high}
+        row |= {"p_first": part[["p_ab", "p_ba"]].stack().mean()}
         rows.append(row | {"gate": "" if gate is None else "passed" if gate.passed else "failed"})
     return pd.DataFrame(rows)
 
 
 def summary(judge: Judge, answers: pd.DataFrame, passed: Mapping[str, Gate], seed: int) -> pd.DataFrame:
-    """One row: judge, layout, wins (of A), losses, flips, n, win_all, win_consistent, win_half (a flip counts half),
-    low and high (95% interval of win_consistent over objects), clear_gap, no_gap, interpretable (True or False)."""
+    """One row: judge, layout, wins (of A), losses, flips, n (their sum), abstained (pairs with no answer in an order),
+    win_all, win_consistent, win_half (a flip counts half), low and high (95% interval of win_consistent over objects),
+    clear_gap, no_gap, interpretable (True or False)."""
     counts = count(answers.verdict)
     every, consistent, half = estimands(answers.verdict, answers.object, seed).values()
     row = {
@@ -63,6 +66,7 @@ def summary(judge: Judge, answers: pd.DataFrame, passed: Mapping[str, Gate], see
         "losses": counts.losses,
         "flips": counts.flips,
         "n": counts.n,
+        "abstained": len(answers) - counts.n,
         "win_all": every.value,
         "win_consistent": consistent.value,
         "win_half": half.value,
@@ -79,8 +83,8 @@ def claims(answers: pd.DataFrame, passed: Mapping[str, Gate]) -> pd.DataFrame:
 
     Columns: claim (of A's share among them), p, p_holm (corrected over the rows), supported, if_true (the share for
     which the rest is computed), power (chance of support at this number, before the correction), verdicts_needed
-    (consistent verdicts from which power stays above 80%), objects_needed (the same, at this share of flips; empty
-    where all flipped), interpretable.
+    (consistent verdicts from which power stays above 80%), objects_needed (the same, at this share of flips and
+    abstentions; empty where no verdict is consistent), interpretable.
     """
     counts = count(answers.verdict)
     k, n = counts.wins, counts.consistent
@@ -99,7 +103,7 @@ def claims(answers: pd.DataFrame, passed: Mapping[str, Gate]) -> pd.DataFrame:
     return frame.assign(
         power=[float(power(n, **options)) for *_, power, options in rows],
         verdicts_needed=needed,
-        objects_needed=pd.array(np.ceil(needed * counts.n / n) if n else [pd.NA] * len(rows), dtype="Int64"),
+        objects_needed=pd.array(np.ceil(needed * len(answers) / n) if n else [pd.NA] * len(rows), dtype="Int64"),
         interpretable=interpretable(*passed.values()),
     )
 
@@ -108,8 +112,8 @@ def against_truth(answers: pd.DataFrame, truth: pd.DataFrame, seed: int) -> pd.D
     """One row for a demonstration: objects, the share of them in which A has the smaller error (truth), A's share of
     the consistent verdicts (judged), and the share of those that are right, with its 95% interval over objects."""
     both = answers.merge(truth, on="object")
-    best, consistent = both.error_a < both.error_b, both.verdict != "flip"
-    right = share_by_object(consistent & ((both.verdict == "win") == best), consistent, both.object, seed)
-    judged = (both.verdict[consistent] == "win").mean()
+    best, consistent = both.error_a < both.error_b, both.verdict.isin((WIN, LOSS))
+    right = share_by_object(consistent & ((both.verdict == WIN) == best), consistent, both.object, seed)
+    judged = (both.verdict[consistent] == WIN).mean()
     row = {"objects": len(both), "truth": best.mean(), "judged": judged, "consistent": int(consistent.sum())}
     return pd.DataFrame([row | {"right": right.value, "low": right.low, "high": right.high}])

@@ -6,7 +6,7 @@ damage drawn again. Candidates from any other source become a `Case` in the same
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from lib.data.photos import render_photo
 from lib.errors import BadInput
 from lib.judges.candidates import Pair
 from lib.judges.known import INTACT, Damage, Known, known
+from lib.judges.open import open_judge
 from lib.judges.prompts import Layout, prompt
-from lib.judges.protocol import judge_pairs
+from lib.judges.protocol import Judge, Prepare, judge_pairs
 from lib.judges.training.cases import Case, distinct_layouts
-from lib.judges.vlm import VLMJudge
+from lib.judges.verdicts import Verdict
 from lib.profiles import ROOT, Profile
+from lib.stats.estimands import ABSTENTION
 from lib.study.protocol import gather_objects
 from lib.study.records import Records
 
@@ -50,7 +52,7 @@ def judged_objects(
     settings: Profile, meshes: str | Path | None = None, up_axis: str | None = None
 ) -> tuple[list[Object], list[BadInput]]:
     """`settings.n_judged` objects and the files that were skipped; see `lib.study.protocol.gather_objects`."""
-    return gather_objects(replace(settings, n_objects=settings.n_judged), meshes, up_axis)
+    return gather_objects(settings, meshes, up_axis, settings.n_judged)
 
 
 def controls(
@@ -62,7 +64,7 @@ def controls(
     settings or the code that makes it change. Raises BadInput for an unknown layout.
     """
     shown = prompt(layout).layout
-    one = Memory(settings.tables_dir.parent / "cache", verbose=0).cache(_controls, ignore=["item"])
+    one = Memory(settings.cache_dir, verbose=0).cache(_controls, ignore=["item"])
     n_splats = settings.n_splats if layout == "splat" else 0
     code = _code()
     calls = [
@@ -121,30 +123,34 @@ def _case(name: str, layout: str, a: Known, b: Known, photo) -> Case:
     return Case(name, layout, Pair(a.candidate, b.candidate, photo), b.error - a.error)
 
 
-def load_judges(settings: Profile) -> dict[str, VLMJudge]:
-    """The training judge "X" and the evaluation judge "Y"; folders are relative to the caller's or the repository's."""
-    named = {"X": settings.judge_x, "Y": settings.judge_y}
-    return {
-        name: VLMJudge(next((folder for folder in (Path(model), ROOT / model) if folder.is_dir()), model))
-        for name, model in named.items()
-    }
+def load_judges(settings: Profile) -> dict[str, Judge]:
+    """The training judge "X" and the evaluation judge "Y"; see `lib.judges.open.open_judge`."""
+    return {"X": open_judge(settings.judge_x), "Y": open_judge(settings.judge_y)}
 
 
-def ask(judges: Mapping[str, VLMJudge], cases: Sequence[Case], records: Records, **asking) -> pd.DataFrame:
+def ask(
+    judges: Mapping[str, Judge], cases: Sequence[Case], records: Records, prepare: Prepare | None = None, **asking
+) -> pd.DataFrame:
     """Every judge's verdict on every case, one row each; what is on record is not asked.
 
-    asking: `wordings` and `tie` of `VLMJudge.asking`. Columns: judge (its key), layout, case, object; kind_a,
-    severity_a, kind_b, severity_b (as the facts say, if they do); gap; p_ab, p_ba (of the first label, asked in either
-    order); p_a (of `a`, the mean of both orders); mass (of all labels, the mean); right (share of the two answers that
-    name `a`); outcome ("win" of `a`, "loss", "flip", with a tie label "tie"); averaged (`Verdict.averaged`).
+    prepare: see `judge_pairs`. asking: `wordings`, `tie` of `VLMJudge.asking`. Columns: judge (its key), layout, case,
+    object; kind_a, severity_a, kind_b, severity_b (as the facts say, if they do); gap; p_ab, p_ba (of the first label,
+    asked in either order); p_a (of `a`, the mean of both orders); mass (of all labels, the mean); right (share of the
+    two answers that name `a`); outcome ("win" of `a`, "loss", "flip", with a tie label "tie"); averaged
+    (`Verdict.averaged`). Where the judge abstained in an order, both of these are "abstention", and right and p_a nan.
     """
-    rows = []
+    parts = []
     for name, judge in judges.items():
         for layout in distinct_layouts(cases):
             mine = [case for case in cases if case.layout == layout]
-            verdicts = judge_pairs(judge.asking(layout, **asking), [case.pair for case in mine], records)
-            rows += [_row(name, case, verdict) for case, verdict in zip(mine, verdicts, strict=True)]
-    return pd.DataFrame(rows)
+            verdicts = judge_pairs(judge.asking(layout, **asking), [case.pair for case in mine], records, prepare)
+            parts.append(answer_frame(name, mine, verdicts))
+    return pd.concat(parts, ignore_index=True)
+
+
+def answer_frame(judge: str, cases: Sequence[Case], verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """A judge's verdicts on cases, one row each, with the columns of `ask`."""
+    return pd.DataFrame([_row(judge, *both) for both in zip(cases, verdicts, strict=True)])
 
 
 def _row(name: str, case: Case, verdict) -> dict:
@@ -153,8 +159,14 @@ def _row(name: str, case: Case, verdict) -> dict:
     for side, facts in (("a", case.pair.a.facts), ("b", case.pair.b.facts)):
         row |= {f"kind_{side}": facts.get("kind"), f"severity_{side}": facts.get("severity", float("nan"))}
     row |= {"gap": case.gap, "p_ab": ab.p[0], "p_ba": ba.p[0], "p_a": (ab.p[0] + ba.p[1]) / 2}
-    row |= {"mass": (ab.mass + ba.mass) / 2, "right": ((ab.pick == 0) + (ba.pick == 1)) / 2}
+    right = float("nan") if verdict.outcome == ABSTENTION else ((ab.pick == 0) + (ba.pick == 1)) / 2
+    row |= {"mass": (ab.mass + ba.mass) / 2, "right": right}
     return row | {"outcome": verdict.outcome, "averaged": verdict.averaged}
+
+
+def answered(answers: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `ask` without those in which the judge abstained: they say nothing about the pair."""
+    return answers[answers.outcome != ABSTENTION]
 
 
 def _digest(mesh) -> str:

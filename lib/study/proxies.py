@@ -21,9 +21,8 @@ from lib.data.photos import render_photo
 from lib.errors import BadInput
 from lib.judges.candidates import Candidate, Pair, Picture, render_candidate
 from lib.judges.known import POINTS, Damage
-from lib.judges.protocol import Store
+from lib.judges.protocol import Judge, Store
 from lib.judges.roles import EvaluationJudge, Scorer, TrainingJudge, label
-from lib.judges.vlm import VLMJudge
 from lib.profiles import Profile
 from lib.study.similarity import LARGEST, Encoder, rig_views, similarity
 from lib.study.validity import Validity, validity
@@ -137,12 +136,12 @@ def validity_by_kind(candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 def ask(
-    measured: Sequence[Sequence[Measured]], judges: Mapping[str, VLMJudge], records: Store, layout: str = "turntable24"
+    measured: Sequence[Sequence[Measured]], judges: Mapping[str, Judge], records: Store, layout: str = "turntable24"
 ) -> pd.DataFrame:
     """All six pairs of every object, one a row, in both orders to both judges; X labels, Y scores (`lib.judges.roles`).
 
     Columns: object, subgroup, kind_a, kind_b; gap (view error of b less that of a, so that a is better where it is
-    positive); of each of `FEATURES` that of a less that of b; x and y ("win" of a, "loss", "flip").
+    positive); of each of `FEATURES` that of a less that of b; x and y ("win" of a, "loss", "flip", "abstention").
     """
     couples = [couple for item in measured for couple in combinations(item, 2)]
     pairs = [Pair(a.candidate, b.candidate) for a, b in couples]

@@ -24,7 +24,7 @@ from lib.study.proxies import (
 ALL, LARGE, SMALL = "all", "large reward gap", "small reward gap"
 GEOMETRY, HEAD, JUDGE_X = "geometry", "Bradley-Terry head", "judge X"
 NULL, AGREES, DISAGREES, TIES = "null", "agrees", "disagrees", "only ties"
-SIDE = {WIN: 1.0, LOSS: -1.0, FLIP: np.nan}
+SIDE = {WIN: 1.0, LOSS: -1.0}  # nan for a flip or an abstention
 
 # Where the companion prints the same: the subgroup with the same part in its design, and how its rows are named.
 REGIMES = {
@@ -115,21 +115,22 @@ def _printed(frame: pd.DataFrame, published: pd.DataFrame) -> dict:
 def judge_table(pairs: pd.DataFrame, seed: int, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Each judge in each subgroup: how often it flips, and how often its consistent verdicts are true.
 
-    Columns: judge, subgroup, pairs, flips, flip_rate, consistent, truth, low, high (of truth, over objects), clear_gap
-    (whether it does here what `lib.stats.gates.clear_gap` asks of a judge on a control: "passes" or "fails").
+    Columns: judge, subgroup, pairs (with abstentions), flips, flip_rate, consistent, truth, low, high (of truth, over
+    objects), clear_gap (whether it does here what `lib.stats.gates.clear_gap` asks of a judge on a control: "passes" or
+    "fails").
     """
     rows = []
     for name in ("x", "y"):
         for group in (ALL, *SUBGROUPS):
             part = pairs if group == ALL else pairs[pairs.subgroup == group]
-            kept = part[part[name] != FLIP]
+            kept = part[part[name].isin((WIN, LOSS))]
             right = kept[name].map(SIDE) == np.sign(kept.gap)
             share = share_by_object(right, np.ones(len(kept)), kept.object, seed, confidence)
-            flips = len(part) - len(kept)
+            flips = int((part[name] == FLIP).sum())
             row = {"judge": name.upper(), "subgroup": group, "pairs": len(part), "flips": flips}
             row |= {"flip_rate": flips / len(part), "consistent": len(kept)}
             row |= {"truth": share.value, "low": share.low, "high": share.high}
-            gate = clear_gap([*np.where(right, WIN, LOSS), *[FLIP] * flips])
+            gate = clear_gap([*np.where(right, WIN, LOSS), *[FLIP] * (len(part) - len(kept))])
             rows.append(row | {"clear_gap": "passes" if gate.passed else "fails"})
     return pd.DataFrame(rows)
 

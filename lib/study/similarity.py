@@ -20,6 +20,7 @@ from lib.errors import BadInput
 from lib.judges.candidates import Picture
 from lib.judges.forward import encode_images
 from lib.judges.models import SMALL
+from lib.judges.protocol import Judge
 from lib.judges.vlm import VLMJudge
 from lib.renderers.cameras import turntable
 from lib.renderers.raycast import render, shaded_images
@@ -71,8 +72,10 @@ class Clip:
         return self.model.get_image_features(pixels).pooler_output
 
 
-def choose_encoder(model: str | None, judge_x: VLMJudge) -> Encoder:
-    """CLIP `model`; where it is None, the tower of a miniature judge X, and `CLIP` beside a full-size one."""
+def choose_encoder(model: str | None, judge_x: Judge) -> Encoder:
+    """CLIP `model`; where it is None, the tower of a miniature judge X, and `CLIP` beside a full-size or served one."""
+    if not isinstance(judge_x, VLMJudge):
+        return Clip(model or CLIP, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if model is None and judge_x.model.num_parameters() < SMALL:
         return Tower(judge_x)
     return Clip(model or CLIP, judge_x.model.device)
