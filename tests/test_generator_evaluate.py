@@ -12,9 +12,11 @@ from test_generator_train import tiny
 
 from lib.data.procedural import furniture
 from lib.errors import BadInput
-from lib.generator import evaluate, examine, figures, recipe, train
+from lib.generator import evaluate, examine, figures, recipe, severity, train
 from lib.generator.examine import Cost, Examined
+from lib.judges.training.recipes import RECIPES
 from lib.profiles import ROOT, Profile
+from lib.study.lessons import FIRST as TAUGHT
 from lib.training import Budget
 from lib.trellis.pipeline import load_pipeline
 
@@ -209,7 +211,7 @@ def test_the_notebook_goes_from_nothing_to_a_generator_with_a_card_and_its_table
         exec(cell.source, space)
         if "parameters" in cell.metadata.get("tags", []):
             space |= {"profile": "smoke", "weights": str(tmp_path / "trellis"), "objects": 16, "device": "cpu"}
-            space |= {"workers": 1, "n_objects": 2, "n_timed": 2, "gaussians_minutes": 0.01}
+            space |= {"workers": 1, "n_objects": 2, "n_timed": 2, "n_severity": 2, "gaussians_minutes": 0.01}
     frame = pd.read_csv(tmp_path / "tables_dir" / "A1_generator.csv")
     assert list(frame) == ["metric", "value", "low", "high", "n", "bar", "met"]
     assert frame.met.isin(["yes", "no"]).sum() == 17
@@ -218,3 +220,17 @@ def test_the_notebook_goes_from_nothing_to_a_generator_with_a_card_and_its_table
     assert "stage slat vae" in text
     assert "structure IoU" in text
     assert len(list((tmp_path / "figures_dir").glob("*.png"))) == 2
+
+
+def test_severities_are_where_the_loss_has_gone_its_share_of_the_way():
+    loss = [0.2, 0.2, 0.3, 0.28, 0.48, 0.6, 0.7, 0.7, 0.7, 0.7, 0.7, 0.8]
+    curve = pd.DataFrame({"severity": [*severity.GRID, severity.OTHER], "loss": loss})
+    found = severity.named_severities(curve)
+    wanted = {name: 0.2 + share * 0.6 for name, share in severity.REACHED.items()}
+    assert wanted == pytest.approx({"mild": 0.32, "medium": 0.47, "severe": 0.62})
+    assert found == {"mild": 0.31, "medium": 0.39, "severe": 0.52}, "0.28 after 0.3 is chance"
+
+
+def test_severity_objects_are_no_ones_training_objects_and_no_test_objects():
+    firsts = sorted([*(one.first for one in RECIPES.values()), TAUGHT, severity.FIRST])
+    assert np.diff(firsts).min() >= 900_000

@@ -45,6 +45,23 @@ def curves(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def severities(curve: pd.DataFrame, named: dict[str, float]) -> Figure:
+    """`severity_curve`: loss against severity, another object's photo as a band, the named severities as lines."""
+    figure, axis = plt.subplots(figsize=(3.4, 2.4), layout="constrained")
+    *_, other = curve.itertuples()
+    part = curve[curve.severity != other.severity]
+    at = part.severity.astype(float)
+    axis.fill_between(at, part.low, part.high, alpha=0.25)
+    axis.plot(at, part.loss, marker="o", ms=3)
+    axis.axhspan(other.low, other.high, color="0.85", zorder=0)
+    axis.text(0, other.loss, "photo of another object", va="center", fontsize=7)
+    for name, severity in named.items():
+        axis.axvline(severity, color="black", lw=0.8, ls=":")
+        axis.text(severity, 0.01, name, rotation=90, fontsize=7, ha="right", transform=axis.get_xaxis_transform())
+    axis.set(xlabel="severity of the photo's degradation", ylabel="loss (1 - F-score at 2%)")
+    return figure
+
+
 def gallery(examined: Sequence[Examined], true: Sequence[trimesh.Trimesh], size: int) -> Figure:
     """A row an object: photo, generated mesh from its side and from behind, severe photo, its mesh, the true object."""
     azimuth, elevation = FRONT
