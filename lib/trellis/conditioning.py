@@ -14,6 +14,7 @@ from lib.errors import BadInput
 
 OPAQUE = 0.8 * 255  # alpha above which a pixel belongs to the object
 MARGIN = 1.2  # side of the crop, in sides of the object's box
+PUBLISHED_NAMES = {"dinov2_vitl14_reg": "facebook/dinov2-with-registers-large"}  # short names in pipeline.json
 BORDER_TOLERANCE = 10  # largest difference between the border's pixels and their median color for a plain background
 
 
@@ -87,7 +88,7 @@ class ImageConditioner(nn.Module):
 
 def load_conditioner(source: str) -> ImageConditioner:
     """Conditioner from a transformers folder or hub id, in float32; the published pipelines' short name is accepted."""
-    source = {"dinov2_vitl14_reg": "facebook/dinov2-with-registers-large"}.get(source, source)
+    source = PUBLISHED_NAMES.get(source, source)
     remedy = "Give a complete Dinov2WithRegistersModel folder or hub id."
     try:
         model, report = Dinov2WithRegistersModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
