@@ -75,10 +75,14 @@ def assign(paths: list[Path], parameters: dict, profile: str) -> dict[Path, dict
 def execute(path: Path, parameters: dict, profile: Profile) -> None:
     """Runs one notebook; its executed copy appears whole, after success or failure, and never after Ctrl-C.
 
-    Paths among the parameters are relative to the caller's folder. Raises SystemExit naming notebook and cell.
+    After success the seconds, code and machine of one of the series go to provenance.json. Paths among the parameters
+    are relative to the caller's folder. Raises SystemExit naming notebook and cell.
     """
     from papermill import PapermillExecutionError, execute_notebook
 
+    from lib.study import provenance
+
+    start = time.monotonic()
     target = profile.executed_dir / path.name
     partial = target.with_name(f".{path.stem}.{os.getpid()}.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +107,8 @@ def execute(path: Path, parameters: dict, profile: Profile) -> None:
         partial.unlink(missing_ok=True)
         raise
     os.replace(partial, target)
+    if SERIES.match(path.name):
+        provenance.record(path.stem, time.monotonic() - start, parameters, profile)
 
 
 def main(arguments: list[str]) -> None:

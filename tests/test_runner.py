@@ -87,6 +87,26 @@ def test_a_failure_names_notebook_and_cell_and_leaves_the_executed_copy(room):
     assert "ZeroDivisionError" in json.dumps(executed(room, "A1_train"))
 
 
+def test_seconds_code_and_machine_of_each_notebook_of_the_series_are_kept_and_renewed(room):
+    file = room / "results/smoke/provenance.json"
+    write(room, "01_second", "import time; time.sleep(0.5)")
+    runner.main(["00", "01", "--profile", "smoke", "-p", "n", "7"])
+    first = json.loads(file.read_text())
+    assert set(first) == {"00_first", "01_second"}
+    assert first["01_second"]["seconds"] >= 0.5
+    assert first["00_first"]["parameters"] == {"n": 7}
+    assert {"code", "python", "torch", "machine", "cores", "memory_gb", "gpus"} <= set(first["00_first"])
+    runner.main(["00", "A1", "--profile", "smoke", "-p", "n", "4"])
+    again = json.loads(file.read_text())
+    assert again["00_first"]["parameters"] == {"n": 4}
+    assert again["01_second"] == first["01_second"]
+    assert set(again) == set(first)
+    write(room, "01_second", "1 / 0")
+    with pytest.raises(SystemExit):
+        runner.main(["01", "--profile", "smoke"])
+    assert json.loads(file.read_text()) == again
+
+
 def test_interrupt_leaves_nothing_half_written(room):
     write(room, "00_first", f"open({str(room / 'started')!r}, 'w').close()\nimport time; time.sleep(60)")
     code = (

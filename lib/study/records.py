@@ -81,7 +81,7 @@ class Records:
 
     def add(self, lines: Sequence[dict]) -> int:
         """Appends answers that the file does not hold yet, and the constants so far; returns how many were new."""
-        session = self.constant("session", _session())
+        session = self.constant("session", code_and_machine())
         with self._lock:
             self.refresh()
             new = [line for line in lines if line["key"] not in self.answers]
@@ -112,7 +112,7 @@ def _digest(content) -> str:
 
 
 @cache
-def _session() -> dict:
+def code_and_machine() -> dict:
     """Code and library versions, and the kind of machine: recorded, but no part of a key."""
     describe = ["git", "describe", "--always", "--dirty"]
     code = which("git") and subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
