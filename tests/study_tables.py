@@ -25,7 +25,7 @@ def cell(method, regime, severity, stage, wins, losses, seed=0, **more):
     ):
         row |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
     row |= {"p_half": 0.5, "p_065": 0.2, "p_holm": 1.0, "p_parity": 0.3, "power_065": 0.5, "n_needed": 69}
-    row |= {"truth": 0.5, "truth_low": 0.4, "truth_high": 0.6}
+    row |= {"truth_win": 0.5, "truth_low": 0.4, "truth_high": 0.6}
     row |= {"geometry_delta": 0.0, "geometry_delta_low": -0.02, "geometry_delta_high": 0.02}
     row |= {"clear_gap": "passed", "no_gap": "passed", "interpretable": True, "seconds": 60.0}
     return row | {"paper_win": np.nan, "paper_geometry_delta": np.nan} | more

@@ -57,8 +57,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, name: str):
         if chosen.any():
             across(axis, place[chosen], rows[chosen], name, label=label, marker="o", **look)
     truth = {"fmt": "d", "color": "black", "mfc": "white", "markersize": 3.5, "elinewidth": 0.5}
-    reach = np.abs(rows[["truth_low", "truth_high"]].to_numpy(float).T - rows.truth.to_numpy(float))
-    axis.errorbar(rows.truth, place + 0.3, xerr=reach, label="truth", **truth)
+    reach = np.abs(rows[["truth_low", "truth_high"]].to_numpy(float).T - rows.truth_win.to_numpy(float))
+    axis.errorbar(rows.truth_win, place + 0.3, xerr=reach, label="truth", **truth)
     axis.plot(
         rows.paper_win.astype(float), place - 0.3, "s", color=ORANGE, markersize=3.5, label="printed in the paper"
     )

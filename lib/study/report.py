@@ -97,13 +97,13 @@ def headline(tables: Mapping[str, pd.DataFrame], claims: pd.DataFrame) -> list[s
         f"half, {(readable.win_half_high < CHANCE).sum()} below it, and {(readable.win_half_low > TARGET).sum()} above "
         f"the target of {TARGET:g}."
     )
-    truth, judged = (np.sign(rows[name] - CHANCE) for name in ("truth", "win_half"))
+    truth, judged = (np.sign(rows[name] - CHANCE) for name in ("truth_win", "win_half"))
     said.append(f"Judge and truth lie on the same side of {CHANCE:g} in {(truth == judged).sum()} of {len(rows)} rows.")
     best = readable.sort_values("win_half").iloc[-1:]
     for _, row in best.iterrows():
         said.append(
             f"The highest of the rows that may be read is {labels.row(row)}: {row.win_half:.2f} "
-            f"[{row.win_half_low:.2f}, {row.win_half_high:.2f}] by the judge, {row.truth:.2f} "
+            f"[{row.win_half_low:.2f}, {row.win_half_high:.2f}] by the judge, {row.truth_win:.2f} "
             f"[{row.truth_low:.2f}, {row.truth_high:.2f}] by the truth, n = {row.n}."
         )
     return said

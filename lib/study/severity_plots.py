@@ -23,6 +23,7 @@ def sweep(table: pd.DataFrame, name: str = "win_half") -> Figure:
     Hollow: severities whose row of Table 2 is not interpretable, a gate of its judge having failed.
     """
     rows = table[table.kinds == ALL].set_index("severity").reindex(labels.SEVERITIES)
+    rows = rows.rename(columns={"truth_win": "truth"})
     figure, (win, gap, geometry, error) = plt.subplots(4, figsize=(COLUMN, 6.2), sharex=True, layout="constrained")
     place = np.arange(len(rows))
     shares = ((win, name, "truth", "paper_win"), (gap, "headroom", "headroom_truth", "paper_clear_gap"))

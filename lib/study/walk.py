@@ -97,7 +97,9 @@ def _voxels(cells: np.ndarray, side: int, colors: np.ndarray, size: int) -> np.n
     """Cells (T,3) of a grid of side^3 as cubes in colors (T,3) or (3,), 0 to 255."""
     if not len(cells):
         return np.full((size, size, 3), 255, np.uint8)
-    cubes = trimesh.voxel.ops.multibox((cells + 0.5) / side - 0.5, pitch=1 / side)
-    each = np.repeat(np.broadcast_to(colors, (len(cells), 3)), 8, axis=0)
-    mesh = trimesh.Trimesh(cubes.vertices, cubes.faces, vertex_colors=each.astype(np.uint8), process=False)
+    cube = trimesh.creation.box([1 / side] * 3)
+    vertices = ((cells[:, None] + 0.5) / side - 0.5 + cube.vertices).reshape(-1, 3)
+    faces = (cube.faces + len(cube.vertices) * np.arange(len(cells))[:, None, None]).reshape(-1, 3)
+    each = np.repeat(np.broadcast_to(colors, (len(cells), 3)), len(cube.vertices), axis=0)
+    mesh = trimesh.Trimesh(vertices, faces, vertex_colors=each.astype(np.uint8), process=False)
     return view(mesh, SIDE, size)

@@ -30,7 +30,7 @@ def win_rates(
     wins, losses, flips, n; win_all, win_consistent, win_half with intervals (`lib.stats.estimands`). Tests are exact
     and on the consistent verdicts: p_half against 0.5 (two-sided; p_holm corrected over the rows), p_065 that the share
     is below 0.65, p_parity that it lies within 0.5 +/- 0.15; power_065: chance that this many find a true 0.65;
-    n_needed: consistent verdicts for 80%. truth: share of objects for which the adapted sample has the higher F-score.
+    n_needed: consistent verdicts for 80%. truth_win: share of objects whose adapted sample has the higher F-score.
     geometry_delta: mean change of the validity features. clear_gap, no_gap: the regime's gates; a row is interpretable
     where both passed. paper_win, paper_geometry_delta: as printed.
     """
@@ -40,7 +40,8 @@ def win_rates(
         for cell, spent in zip(cells, seconds, strict=True)
     ]
     table = pd.DataFrame(rows)
-    return table.assign(p_holm=holm(table.p_half))[list(rows[0])]
+    table = table.assign(p_holm=holm(table.p_half))[list(rows[0])]
+    return table.rename(columns={"truth": "truth_win"})
 
 
 def _row(answers: pd.DataFrame, truth: pd.DataFrame, cell: Cell, seconds: float, seed: int) -> dict:
