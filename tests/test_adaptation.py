@@ -6,32 +6,27 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_folder import write_pipeline
+from tiny_study import tiny_study, undecided, write_generator
 
-from lib import profiles
 from lib.errors import BadInput
-from lib.profiles import load_profile
-from lib.study import adaptation, adapters, lessons, samples, win_rates
+from lib.judges.roles import TrainingJudge
+from lib.study import adaptation, adapters, lessons, online, samples, win_rates
 from lib.study.adaptation import HEADROOM, Study, control
 from lib.study.cells import METHODS, Cell, choose_cells, full_cells, further_cells, paper_cells, sweep_cells
+from lib.study.online import Loop, OnlinePairs
 from lib.study.pairs import CLEAR, NO_GAP
-from lib.trellis.tiny import tiny_pipeline
-
-ROOT = profiles.ROOT
+from lib.study.samples import LARGE
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_pipeline(tiny_pipeline(0), tmp_path_factory.mktemp("generator"))
+    return write_generator(tmp_path_factory.mktemp("generator"))
 
 
 @pytest.fixture
-def study(tmp_path, folder, monkeypatch):
-    judges = {f"judge_{one}": str(ROOT / f"weights/mini/judge_{one}") for one in "xy"}
-    monkeypatch.setattr(profiles, "ROOT", tmp_path)
-    monkeypatch.setattr(lessons, "HELD", 2)
-    settings = load_profile("smoke", generator=str(folder), n_evaluated=2, n_train=3, train_steps=2, **judges)
-    return Study.open(settings, workers=1)
+def study(tmp_path, folder):
+    with tiny_study(tmp_path, folder) as opened:
+        yield opened
 
 
 def table(study, cells):
@@ -54,11 +49,15 @@ def test_the_papers_table_has_its_nine_cells_with_what_the_paper_printed(study, 
 
 def test_a_second_run_trains_draws_and_asks_nothing(study, monkeypatch):
     cells = [Cell("dpo_0.1", "severe")]
-    before = table(study, cells)
+    study.subjects = study.subjects[:1]
+    before, facts = table(study, cells), study.facts(cells)
+    for when in ("before", "after"):
+        (each,) = facts[f"each_{when}"]
+        assert np.mean(each) == pytest.approx(facts[f"probe_{when}"][0], rel=1e-5)
     shutil.rmtree(study.settings.cache_dir)
     for module, name in ((samples, "draw"), (adapters, "_train")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("it is on record"))
-    later = Study.open(study.settings, workers=1)
+    later = replace(Study.open(study.settings, workers=1), subjects=study.subjects)
     for judge in (later.scorer.judge, later.school.judge.judge):
         monkeypatch.setattr(judge, "ask", lambda *_: pytest.fail("it is on record"))
     pd.testing.assert_frame_equal(table(later, cells), before)
@@ -83,6 +82,7 @@ def test_flips_are_not_lessons_and_winners_are_the_judges(study, monkeypatch):
 
     monkeypatch.setattr(lessons, "label", lambda judge, asked, *_: [Said() for _ in asked])
     monkeypatch.setattr(lessons, "make_cases", stand_in)
+    monkeypatch.setattr(lessons, "LARGE", LARGE)
     labelled = study.school.labelled("severe")
     taught = labelled.lessons
     assert [one.winner.steps for one in taught] == [25, 2]
@@ -93,6 +93,66 @@ def test_flips_are_not_lessons_and_winners_are_the_judges(study, monkeypatch):
 def stand_in(sampler, asked):
     frame = pd.DataFrame({"share_a": 1.0, "share_b": 1.0}, index=range(len(asked)))
     return [type("Case", (), {"pair": None}) for _ in asked], frame
+
+
+def test_a_method_whose_judge_only_flips_has_an_empty_row_that_says_so(study, monkeypatch):
+    monkeypatch.setattr(lessons, "label", undecided)
+    monkeypatch.setattr(study, "subjects", study.subjects[:1])
+    cells = [Cell("orpo"), Cell("sft_best", stage="both")]
+    found = table(study, cells)
+    assert found.n.tolist() == found.flips.tolist() == found.seconds.tolist() == [0, 0]
+    assert found[["win_all", "win_half", "truth_win", "geometry_delta"]].isna().all(axis=None)
+    trained = study.training(cells)
+    assert trained.note.tolist() == ["no lessons"] * 2
+    assert trained.stage.tolist() == ["slat", "both"]
+    assert trained.examples.tolist() == [0, 0]
+
+
+def test_online_pairs_are_asked_of_judge_x_while_the_flow_learns_and_repeat(study, monkeypatch):
+    cell = Cell("dreamdpo")
+    name = study.school.adapter(cell)
+    (fact,) = study.facts([cell]).itertuples()
+    records = study.school.records
+    records.refresh()
+    shown = [one["is"] for one in records.constants.values() if one["kind"] == "candidate"]
+    assert {(one["adapter"], one["stage"]) for one in shown} == {(name, "slat")}
+    assert sorted(one["step"] for one in shown) == [0, 0, 1, 1], "one photo of two is held out"
+    assert len({one["seed"] for one in shown}) == 4
+    assert (fact.asked, fact.examples) == (2, 2)
+    assert fact.each_after != fact.each_before
+    weights = study.school.workshop.folder(name) / "slat_flow_model/adapter_model.safetensors"
+    first = weights.read_bytes()
+    shutil.rmtree(study.settings.cache_dir)
+    monkeypatch.setattr(study.school.judge.judge, "ask", lambda *_: pytest.fail("it is on record"))
+    later = Study.open(study.settings, workers=1)
+    assert later.school.adapter(cell) == name
+    later.school.workshop.make([name])
+    assert weights.read_bytes() == first
+
+
+def test_an_online_adapter_is_another_one_by_another_judge(study):
+    other = TrainingJudge(type("Other", (), {"settings": {"weights": "others"}}))
+    schools = study.school, replace(study.school, judge=other)
+    ids = [[school.adapter(cell) for cell in (Cell("dreamdpo"), Cell("sft_clean", "mild"))] for school in schools]
+    assert ids[0][0] != ids[1][0]
+    assert ids[0][1] == ids[1][1], "no judge taught it"
+
+
+def test_online_pairs_that_all_flip_teach_nothing(study, monkeypatch):
+    monkeypatch.setattr(online, "label", undecided)
+    cell = Cell("dreamdpo", "mild")
+    assert study.cell_pairs([cell]) == []
+    (fact,) = study.facts([cell]).itertuples()
+    assert (fact.examples, fact.asked) == (0, 2)
+    assert fact.each_before == fact.each_after
+    assert study.training([cell]).note.tolist() == ["no lessons"]
+
+
+def test_the_last_pairs_stay_where_a_round_has_none(monkeypatch):
+    rounds = iter([[], ["first"], [], ["second"]])
+    monkeypatch.setattr(OnlinePairs, "_round", lambda *_: next(rounds))
+    pool = OnlinePairs(None, [], "slat", "", Loop("", "", None, 8, True, every=2))
+    assert [pool(step) for step in range(8)] == [[]] * 2 + [["first"]] * 4 + [["second"]] * 2
 
 
 def test_controls_exist_once_a_regime_and_headroom_where_the_photo_is_bad(study):
@@ -181,7 +241,7 @@ def test_table_2_adds_headroom_features_and_the_trend():
     facts = pd.DataFrame({"mse_before": [0.1, 0.2, 0.3], "mse_after": [0.05, 0.1, 0.15], "seconds": 1.0})
     found = win_rates.sweep(answers, truth, cells, facts, 0)
     assert found.headroom.tolist() == found.headroom_truth.tolist() == [0.75] * 3
-    assert found.win_half.tolist() == found.truth.tolist() == [0.1, 0.5, 0.9]
+    assert found.win_half.tolist() == found.truth_win.tolist() == [0.1, 0.5, 0.9]
     assert found.feature_mse_after.tolist() == [0.05, 0.1, 0.15]
     assert found.paper_clear_gap.tolist() == [1, 0.5, 0.83]
     assert found.paper_mse_after.tolist() == [0.047, 0.226, 0.503]

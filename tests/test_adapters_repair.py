@@ -37,7 +37,10 @@ def test_a_linear_corruption_of_the_features_is_undone(tmp_path):
     assert record["mse_before"] == pytest.approx((held[0] - held[1]).square().mean().item(), rel=1e-5)
     assert record["mse_after"] < 0.2 * record["mse_before"]
     repair = load_repair(tmp_path, width=16)
-    assert (repair(held[0]) - held[1]).square().mean().item() == pytest.approx(record["mse_after"], rel=1e-5)
+    each = (repair(held[0]) - held[1]).square().mean((1, 2))
+    assert each.mean().item() == pytest.approx(record["mse_after"], rel=1e-5)
+    assert each.tolist() == pytest.approx(record["each_after"], rel=1e-4)
+    assert sum(record["each_before"]) / 64 == pytest.approx(record["mse_before"])
     kept = json.loads((tmp_path / RECORD).read_text())
     assert kept == record
     assert kept["recipe"]["method"] == "conditioner_repair"

@@ -70,6 +70,10 @@ def test_dpo_finds_a_planted_preference_in_pairs_it_has_not_seen(stage, tmp_path
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=0.01)  # 16 bits
     assert curve[-1]["loss"] < 0.6
     assert [line["probe"] for line in curve if "probe" in line] == [record["probe_before"]]
+    for when in ("before", "after"):
+        each = record[f"each_{when}"]
+        assert len(each) == len(set(each)) == len(held)
+        assert sum(each) / len(each) == pytest.approx(record[f"probe_{when}"])
     assert all(line.keys() >= {"winner", "loser", "accuracy", "gradient"} for line in curve)
     flow = load_lora(pipeline.models[FLOW[stage]], tmp_path / FLOW[stage], "learned")
     assert accuracy(flow, "learned", held) >= 0.9
@@ -113,7 +117,7 @@ class Knowing(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.to_q = torch.nn.Linear(8, 8)
+        self.to_q, self.blocks = torch.nn.Linear(8, 8), torch.nn.ModuleList()
         torch.nn.init.constant_(self.to_q.bias, -2)
         self.to_q.weight.data = 2 * torch.eye(8)
 
@@ -176,6 +180,17 @@ def test_pairs_can_be_made_while_the_flow_learns(tmp_path):
     assert record["stages"]["structure"]["examples"] == "online"
     assert len(seen) == 2
     assert not torch.equal(*seen)  # the second is of the flow as it was after a step
+
+
+def test_a_step_without_a_pair_leaves_the_flow_as_it_is(tmp_path):
+    held, recipe = {"structure": structures(3, 50)}, replace(SHORT, rate=1e-2)
+    for name, empty in (("never", (0, 1)), ("first", (0,))):
+        pool = {"structure": lambda step, empty=empty: [] if step in empty else structures(4, 0)}
+        record = train(tiny_pipeline(), pool, held, recipe, tmp_path / name)["stages"]["structure"]
+        assert ["loss" in line for line in record["curve"]] == [step not in empty for step in (0, 1)]
+        assert (record["each_before"] == record["each_after"]) == (name == "never")
+        assert record["stopped"] is None
+        load_lora(tiny_pipeline().models[FLOW["structure"]], tmp_path / name / FLOW["structure"], "learned")
 
 
 def test_adapters_of_a_16_bit_flow_learn_in_32(tmp_path):

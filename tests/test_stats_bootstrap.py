@@ -87,7 +87,7 @@ def test_mean_by_object_keeps_sign_and_scale():
     values = np.repeat([-1.0, 0.0, 1.0], [10, 20, 30])
     estimate = mean_by_object(values, 1, np.arange(60), 0)
     wider = mean_by_object(values, 2, np.arange(60), 0)
-    assert estimate.value == wider.value == pytest.approx(1 / 3)
+    assert (estimate.value, wider.value) == pytest.approx((1 / 3, 1 / 3))
     assert (estimate.low, estimate.high) == pytest.approx((wider.low, wider.high))
     standard_error = values.std() / np.sqrt(60)
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)

@@ -100,8 +100,8 @@ def squared_errors(velocity: Tensor, batch: Batch, reduction: str) -> Tensor:
 class Probe:
     """Flow matching error at one time with fixed noise on examples that are not trained on (the paper's Mechanism).
 
-    Calling it with a flow gives the mean squared error of the winners. `blank` is that of answering zero: a flow
-    above it knows less than nothing.
+    Calling it with a flow gives the mean squared error of each winner [N]. `blank` is the mean of answering zero: a
+    flow above it knows less than nothing.
     """
 
     def __init__(self, examples: Sequence[Example], seed: int, t: float = 0.5, device="cpu"):
@@ -110,5 +110,5 @@ class Probe:
         self.blank = squared_errors(torch.zeros_like(self.batch.noise), self.batch, "mean").mean().item()
 
     @torch.no_grad()
-    def __call__(self, flow: nn.Module) -> float:
-        return velocity_errors(flow, self.batch, "mean").mean().item()
+    def __call__(self, flow: nn.Module) -> Tensor:
+        return velocity_errors(flow, self.batch, "mean").cpu()

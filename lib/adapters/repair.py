@@ -63,7 +63,8 @@ def train_repair(
     """Regression A(condition of the degraded photo) -> condition of the clean one, both [N, L, C]; the record.
 
     held: degraded and clean conditions that are not trained on. The folder then holds the adapter and training.json
-    with the recipe, the curve and the mean squared difference from the clean condition on `held`, before and after.
+    with the recipe, the curve and the mean squared difference from the clean condition on `held`, before and after,
+    of all and of each photo.
     Resumes where it was killed. Raises BadInput for conditions that do not belong together.
     """
     for source, (one, other) in {"degraded": (degraded, clean), "held": held}.items():
@@ -81,11 +82,13 @@ def train_repair(
         error = F.mse_loss(repaired, clean[rows].float().to(device))
         return error, {"loss": error.item()}
 
-    before = feature_error(lambda cond: cond, *held, device)
+    before = feature_errors(lambda cond: cond, *held, device)
     checkpoint = folder / "repair.pt"
     curve = fit(nn.ModuleDict({"repair": repair}), loss, Budget(steps=recipe.steps), checkpoint, recipe.rate)
+    after = feature_errors(repair, *held, device)
     record = {"recipe": asdict(recipe) | {"method": "conditioner_repair"}, "examples": len(degraded)}
-    record |= {"held": len(held[0]), "mse_before": before, "mse_after": feature_error(repair, *held, device)}
+    record |= {"held": len(held[0]), "mse_before": before.mean().item(), "mse_after": after.mean().item()}
+    record |= {"each_before": before.tolist(), "each_after": after.tolist()}
     record |= {"seconds": float(curve.seconds.iloc[-1]), "curve": curve.to_dict("records")}
     save_file({key: value.cpu().contiguous() for key, value in repair.state_dict().items()}, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(repair.config))
@@ -95,11 +98,11 @@ def train_repair(
 
 
 @torch.no_grad()
-def feature_error(repair, degraded: Tensor, clean: Tensor, device="cpu") -> float:
-    """Mean squared difference of repaired conditions [N, L, C] from clean ones."""
+def feature_errors(repair, degraded: Tensor, clean: Tensor, device="cpu") -> Tensor:
+    """Mean squared difference of each repaired condition from the clean one: [N, L, C] twice to [N]."""
     parts = zip(degraded.split(COMPARED), clean.split(COMPARED), strict=True)
-    sums = [(repair(one.float().to(device)) - other.float().to(device)).square().sum().item() for one, other in parts]
-    return sum(sums) / clean.numel()
+    errors = [(repair(one.float().to(device)) - other.float().to(device)).square().mean((1, 2)) for one, other in parts]
+    return torch.cat(errors).cpu()
 
 
 def load_repair(folder: str | Path, width: int | None = None) -> Repair:

@@ -4,7 +4,7 @@
     training = train(pipeline, examples, held, LoraRecipe("dpo", beta=0.5), folder)
 
 The folder then holds a subfolder for each adapted flow in peft's layout, and training.json: the recipe, and for each
-stage the curve, the probe before and after, and whether training diverged.
+stage the curve, the probe before and after (mean and each example's), and whether training diverged.
 """
 
 import json
@@ -22,6 +22,7 @@ from tqdm.auto import trange
 from lib.adapters.examples import ROLES, Batch, Example, Latent, Probe, make_batch, velocity_errors
 from lib.adapters.objectives import METHODS, REDUCTIONS, Errors, Method
 from lib.errors import BadInput
+from lib.placement import recomputed
 from lib.trellis.layers import require
 from lib.trellis.lora import ATTENTION, adapter_names, add_lora, remove_lora, save_lora, use_adapter
 from lib.trellis.pipeline import FLOWS, Pipeline
@@ -71,7 +72,7 @@ def train(
     """Trains an adapter on each flow of the recipe's stage; what training.json holds. The pipeline is left as it was.
 
     examples: by stage ("structure", "slat"); a list, or for pairs that are made while the flow learns a function of the
-        step, which may sample from the pipeline with adapter=LEARNING and gives one at least.
+        step, which may sample from the pipeline with adapter=LEARNING. A step for which it gives none is skipped.
     held: by stage, with winners: what the probe looks at.
     A loss or gradient that is not finite ends training before it reaches the weights; `stopped` then is the step.
     `diverged` says that, or that the probe ends above the error of answering zero. training.json is written last.
@@ -90,7 +91,8 @@ def train(
     try:
         for stage in stages:
             flow = pipeline.models[FLOW[stage]]
-            record["stages"][stage] = train_flow(flow, examples[stage], held[stage], recipe, stage)
+            with recomputed(flow.blocks, pipeline.device):
+                record["stages"][stage] = train_flow(flow, examples[stage], held[stage], recipe, stage)
             save_lora(flow, folder / FLOW[stage], LEARNING)
     finally:
         for stage in stages:
@@ -115,11 +117,17 @@ def train_flow(flow: nn.Module, examples: Pool, held: Sequence[Example], recipe:
     for weight in weights:
         weight.data = weight.data.float()  # steps are too small for the 16 bits that the flow may have
     optimizer = torch.optim.AdamW(weights, lr=recipe.rate, weight_decay=recipe.decay)
-    probe, curve, stopped = Probe(held, recipe.seed, device=device), [], None
+    probe, probed, curve, stopped = Probe(held, recipe.seed, device=device), [], [], None
     for step in trange(recipe.steps, desc=f"{recipe.method}, {stage}", mininterval=5):
-        line = {"probe": probe(flow)} if step % recipe.probe_every == 0 else {}
+        line = {"step": step}
+        if step % recipe.probe_every == 0:
+            probed.append(probe(flow))
+            line["probe"] = probed[-1].mean().item()
         rng = np.random.default_rng([recipe.seed, step])
         pool = examples(step) if callable(examples) else examples
+        if not pool:
+            curve.append(line)
+            continue
         rows = rng.choice(len(pool), min(recipe.batch, len(pool)), replace=False)
         chosen = _read([pool[row] for row in rows], method, "examples")
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -132,20 +140,22 @@ def train_flow(flow: nn.Module, examples: Pool, held: Sequence[Example], recipe:
         line |= {role: getattr(errors, role).mean().item() for role in ROLES if len(getattr(errors, role))}
         if margin is not None:
             line["accuracy"] = (margin.sign().mean().item() + 1) / 2  # a tie counts half
-        curve.append({"step": step} | line)
+        curve.append(line)
         if not math.isfinite(line["loss"]) or not math.isfinite(line["gradient"]):
             stopped = step
             break
         optimizer.step()
-    after = probe(flow)
+    before, after = probed[0], probe(flow)
     return {
         "examples": "online" if callable(examples) else len(examples),
         "held": len(held),
-        "probe_before": curve[0]["probe"],
-        "probe_after": after,
+        "probe_before": before.mean().item(),
+        "probe_after": after.mean().item(),
         "probe_blank": probe.blank,
+        "each_before": before.tolist(),
+        "each_after": after.tolist(),
         "stopped": stopped,
-        "diverged": stopped is not None or not after < probe.blank,
+        "diverged": stopped is not None or not after.mean().item() < probe.blank,
         "seconds": perf_counter() - started,
         "curve": curve,
     }

@@ -48,5 +48,5 @@ def mean_by_object(values, bound: float, objects, seed: int) -> Estimate:
     """Mean of values in [-bound, bound] with the interval of `share_by_object`, as a share of the way between them."""
     values = np.asarray(values, float)
     share = share_by_object(values + bound, np.full(len(values), 2.0 * bound), objects, seed)
-    low, high = (2 * bound * x - bound for x in (share.low, share.high))
-    return Estimate(float(values.mean()), low, high, len(values), share.method)
+    value, low, high = (2 * bound * x - bound for x in (share.value, share.low, share.high))
+    return Estimate(value, low, high, len(values), share.method)

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from lib.data.degrade import KINDS
-from lib.judges.roles import EvaluationJudge, Scorer, TrainingJudge, label
+from lib.judges.open import open_judge
+from lib.judges.roles import EvaluationJudge, Scorer, label
 from lib.profiles import Profile
 from lib.stats.estimands import LOSS, WIN
 from lib.study.adapters import Workshop
 from lib.study.cells import BEST_OF, SAMPLING, Cell
 from lib.study.generated import generated_subjects, make_cases
 from lib.study.lessons import School
-from lib.study.pairs import CLEAR, NO_GAP, answer_frame, load_judges
+from lib.study.online import training_judge
+from lib.study.pairs import CLEAR, NO_GAP, answer_frame
 from lib.study.records import Records
 from lib.study.samples import SMALL, Request, Sampler
 from lib.study.subjects import CLEAN, Subject
@@ -38,9 +40,8 @@ class Study:
     @classmethod
     def open(cls, settings: Profile, workers: int = -1) -> "Study":
         """From a profile. Raises BadInput where the two judges are relatives, or a model is missing."""
-        judges = load_judges(settings)
-        training = TrainingJudge(judges["X"])
-        scorer = Scorer(EvaluationJudge(judges["Y"]), training)
+        training = training_judge(settings.judge_x)
+        scorer = Scorer(EvaluationJudge(open_judge(settings.judge_y)), training)
         sampler, evaluated = Sampler(settings, workers), generated_subjects(settings)
         labels = Records(settings.records_dir / "labels.jsonl")
         school = School(sampler, Workshop(sampler), training, labels, evaluated)
@@ -54,22 +55,33 @@ class Study:
         return answer_frame("Y", cases, verdicts), truth
 
     def adapted(self, cell: Cell) -> list[Request]:
-        """The cell's sample of every evaluated object."""
+        """The cell's sample of every evaluated object; none where there was nothing to learn from."""
         base = self.base(cell.severity, cell.kinds)
         if cell.stage == SAMPLING:
             return self._favorites(base)
-        adapter = self.school.adapter(cell)
-        return [replace(one, adapter=adapter) for one in base]
+        taught = self.facts([cell]).examples.sum() > 0
+        return [replace(one, adapter=self.school.adapter(cell)) for one in base] if taught else []
 
     def facts(self, cells: Sequence[Cell]) -> pd.DataFrame:
         """`Workshop.facts` of the cells' adapters."""
         return self.school.workshop.facts([self.school.adapter(cell) for cell in cells])
 
     def training(self, cells: Sequence[Cell]) -> pd.DataFrame:
-        """How the cells' adapters were trained, one row a cell and stage: `facts` without curves."""
-        parts = [self.facts([cell]).assign(method=cell.method, severity=cell.severity) for cell in cells]
+        """How the cells' adapters were trained, one row a cell and stage: `facts` without curves.
+
+        note: "no lessons" where there was nothing to learn from, as when judge X flipped on every pair.
+        """
+        parts = [
+            self.facts([cell]).assign(
+                method=cell.method,
+                severity=cell.severity,
+                stage=lambda part, cell=cell: part.stage.replace("", cell.stage),
+            )
+            for cell in cells
+        ]
         table = pd.concat(parts, ignore_index=True)
-        first = ["method", "severity", "stage"]
+        table["note"] = np.where(table.examples == 0, "no lessons", "")
+        first = ["method", "severity", "stage", "note"]
         return table[[*first, *(name for name in table if name not in (*first, *UNPRINTED))]]
 
     def seconds(self, cells: Sequence[Cell]) -> list[float]:
@@ -81,11 +93,16 @@ class Study:
         return [Request(one, self.settings.seed, severity, kinds) for one in self.subjects]
 
     def cell_pairs(self, cells: Sequence[Cell]) -> list[tuple[str, Request, Request]]:
-        """Adapted (a) against base (b), same photo and seed, for every cell and object."""
+        """Adapted (a) against base (b), same photo and seed, for every cell and object.
+
+        A cell without lessons has no pairs: base against base would count as flips of a method that was never applied.
+        """
+        self.facts([cell for cell in cells if cell.stage != SAMPLING])  # all adapters are trained at once
+        made = [(cell, self.adapted(cell), self.base(cell.severity, cell.kinds)) for cell in cells]
         return [
             (cell.name, *pair)
-            for cell in cells
-            for pair in zip(self.adapted(cell), self.base(cell.severity, cell.kinds), strict=True)
+            for cell, adapted, base in made
+            for pair in zip(adapted, base[: len(adapted)], strict=True)
         ]
 
     def control_pairs(self, cells: Sequence[Cell]) -> list[tuple[str, Request, Request]]:

@@ -14,12 +14,14 @@ from lib.adapters.repair import RepairRecipe, train_repair
 from lib.adapters.train import RECORD, STAGES, LoraRecipe, train
 from lib.generator.examine import generator
 from lib.study.drawing import read
+from lib.study.online import Loop, OnlinePairs, Shown
 from lib.study.records import Records
 from lib.study.samples import Request, Sampler
 from lib.trellis.pipeline import Pipeline
 
 Recipe = LoraRecipe | RepairRecipe
-REPAIRED = "examples", "held", "mse_before", "mse_after", "seconds"  # of a repair's record
+REPAIRED = "examples", "held", "mse_before", "mse_after", "each_before", "each_after", "seconds"  # of a repair's record
+UNTAUGHT = {"stage": "", "examples": 0, "held": 0, "each_before": [], "each_after": [], "seconds": 0.0, "curve": []}
 KEPT = 10  # every so many steps of a curve go to the records
 ENCODED = 16  # photos in one call
 
@@ -27,7 +29,8 @@ ENCODED = 16  # photos in one call
 @dataclass(frozen=True)
 class Lesson:
     """What an adapter learns from. photo: the request whose photo is given; winner, loser: samples that were preferred
-    and rejected. For conditioner repair `winner` is the request whose photo is clean, and nothing is drawn."""
+    and rejected. For conditioner repair `winner` is the request whose photo is clean, and nothing is drawn; of online
+    pairs only the photo is learned from, and `winner` is for the probe."""
 
     photo: Request
     winner: Request
@@ -36,11 +39,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Order:
-    """An adapter to be trained: lessons to learn, lessons that only its probe looks at."""
+    """An adapter to be trained: lessons to learn, lessons that only its probe looks at. loop: of online pairs."""
 
     recipe: Recipe
     lessons: tuple[Lesson, ...]
     held: tuple[Lesson, ...]
+    loop: Loop | None = None
 
 
 class Workshop:
@@ -52,7 +56,7 @@ class Workshop:
         sampler.make_adapters = self.make
 
     def order(self, order: Order) -> str:
-        """The id of the adapter, under which requests and records name it."""
+        """The id of the adapter, under which requests and records name it: of all that is known before training."""
         sampler = self.sampler
         parts = [
             [
@@ -61,18 +65,21 @@ class Workshop:
             ]
             for lessons in (order.lessons, order.held)
         ]
+        if order.loop:
+            parts.append([order.loop.settings, order.loop.every, order.loop.photos])
         name = Records.key(sampler.weights, type(order.recipe).__name__, asdict(order.recipe), *parts)
         self.orders[name] = order
         return name
 
-    def facts(self, names: Sequence[str]) -> pd.DataFrame:
+    def facts(self, names: Sequence[str | None]) -> pd.DataFrame:
         """One row an adapter, in order, as `lib.adapters` records its training; trained first where it has no record.
 
-        Columns: stage, examples, probe_before, probe_after, probe_blank, diverged (of flows), mse_before, mse_after (of
-        repair), seconds, curve; of an adapter of both flows one row a stage.
+        Columns: stage, examples, held, probe_before, probe_after, probe_blank, diverged (of flows), mse_before,
+        mse_after (of repair), each_before, each_after (the same for each held example), seconds, curve; of online pairs
+        also asked (`lib.study.online`). Of an adapter of both flows one row a stage; for None `UNTAUGHT`.
         """
-        self.make(name for name in names if name not in self.records)
-        return pd.DataFrame([row for name in names for row in self.records[name]["stages"]])
+        self.make(name for name in names if name and name not in self.records)
+        return pd.DataFrame([row for name in names for row in (self.records[name]["stages"] if name else [UNTAUGHT])])
 
     def make(self, names: Iterable[str]):
         """Trains the adapters whose weights are not in the cache."""
@@ -92,8 +99,11 @@ class Workshop:
         return self.sampler.adapter_folder(name)
 
     def _job(self, name: str, order: Order) -> tuple:
-        files = [self._files(order.recipe, part) for part in (order.lessons, order.held)]
-        return self.sampler.folder, self.sampler.weights, order.recipe, *files, self.folder(name)
+        lessons, held = (self._files(order.recipe, part) for part in (order.lessons, order.held))
+        if order.loop:
+            photos = [one.photo for one in order.lessons]
+            lessons = [Shown(one.subject.item.id, one.photo(), one.seed) for one in photos]
+        return self.sampler.folder, self.sampler.weights, order.recipe, lessons, held, self.folder(name), order.loop
 
     def _files(self, recipe: Recipe, lessons: Sequence[Lesson]) -> list[tuple]:
         """For each lesson its photo, and the clean photo (repair) or the files of winner and loser."""
@@ -109,11 +119,14 @@ def _drawn(order: Order) -> list[Request]:
     """The samples whose latents an adapter learns from."""
     if isinstance(order.recipe, RepairRecipe):
         return []
-    return [of for one in (*order.lessons, *order.held) for of in (one.winner, one.loser) if of]
+    learned = () if order.loop else order.lessons
+    return [of for one in (*learned, *order.held) for of in (one.winner, one.loser) if of]
 
 
-def _train(folder: Path, weights: str, recipe: Recipe, lessons: list[tuple], held: list[tuple], target: Path) -> list:
-    """Trains one adapter into `target`; what the records keep of each stage."""
+def _train(
+    folder: Path, weights: str, recipe: Recipe, lessons: list, held: list[tuple], target: Path, loop: Loop | None
+) -> list[dict]:
+    """Trains one adapter into `target`; what the records keep of each stage. lessons: with a loop, what is shown."""
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # processes are as many as the cores
     pipeline = generator(folder, weights)
@@ -122,19 +135,29 @@ def _train(folder: Path, weights: str, recipe: Recipe, lessons: list[tuple], hel
         sides = [[_encode(pipeline, photos) for photos in zip(*part, strict=True)] for part in (lessons, held)]
         done = train_repair(*sides[0], tuple(sides[1]), recipe, target, pipeline.device)
         return [_line({"stage": "condition"} | {name: done[name] for name in REPAIRED}, done["curve"])]
-    sets = [{stage: _examples(pipeline, part, stage) for stage in STAGES[recipe.stage]} for part in (lessons, held)]
-    done = train(pipeline, *sets, recipe, target)
-    return [
-        _line({"stage": stage} | {k: v for k, v in one.items() if k != "curve"}, one["curve"])
-        for stage, one in done["stages"].items()
-    ]
+    if loop:
+        made = {stage: OnlinePairs(pipeline, lessons, stage, target.name, loop) for stage in STAGES[recipe.stage]}
+    else:
+        made = {stage: _examples(pipeline, lessons, stage) for stage in STAGES[recipe.stage]}
+    done = train(pipeline, made, {stage: _examples(pipeline, held, stage) for stage in made}, recipe, target)
+    lines = []
+    for stage, one in done["stages"].items():
+        facts = {"stage": stage} | {name: value for name, value in one.items() if name != "curve"}
+        lines.append(_line(facts | (made[stage].counts if loop else {}), one["curve"]))
+    return lines
 
 
 def _line(facts: dict, curve: list[dict]) -> dict:
     """Numbers to six digits, and every so many steps of the curve."""
     short = [line for line in curve if line["step"] % KEPT == 0] + curve[-1:]
-    rounded = [{name: float(f"{value:.6g}") for name, value in one.items()} for one in short]
-    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in facts.items()} | {"curve": rounded}
+    rounded = [{name: _short(value) for name, value in line.items()} for line in short]
+    return {name: _short(value) for name, value in facts.items()} | {"curve": rounded}
+
+
+def _short(value):
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _examples(pipeline: Pipeline, part: Sequence[tuple], stage: str) -> list[Example]:

@@ -17,8 +17,8 @@ BEST_OF = 4  # samples among which `best_of_k` takes the training judge's favori
 class Method:
     """What a method is called in the paper ("" where it is not in it), and what it learns from.
 
-    learns: "pairs" (judge X's verdicts), "clean" (what the clean photo gives), "conditions" (of clean and degraded
-    photos), or "" for a method without training.
+    learns: "pairs" (judge X's verdicts), "online" (its verdicts while the flow learns), "clean" (what the clean photo
+    gives), "conditions" (of clean and degraded photos), or "" for a method without training.
     """
 
     name: str
@@ -38,6 +38,7 @@ METHODS = {
         Method("conditioner_repair", "conditioner repair", "conditions", CONDITION),
         Method("dro", "", "pairs"),
         Method("dpo_flow", "", "pairs"),
+        Method("dreamdpo", "", "online"),
         Method("best_of_k", "", "", SAMPLING),
     )
 }
@@ -89,7 +90,7 @@ def further_cells() -> list[Cell]:
     ends = CLEAN, "severe"
     structure = [Cell(name, where, STRUCTURE) for name, where in product(("sft_best", "dpo_0.1", "dpo_flow"), ends)]
     structure += [Cell("sft_clean", "severe", STRUCTURE), Cell("sft_clean", "severe", BOTH)]
-    others = [Cell(name, where) for name, where in product(("dpo_flow", "dro", "best_of_k"), ends)]
+    others = [Cell(name, where) for name, where in product(("dpo_flow", "dreamdpo", "dro", "best_of_k"), ends)]
     return structure + others
 
 

@@ -18,6 +18,7 @@ from lib.stats.estimands import FLIP, LOSS, WIN
 from lib.study.adapters import Lesson, Order, Workshop
 from lib.study.cells import METHODS, Cell
 from lib.study.generated import make_cases
+from lib.study.online import Loop
 from lib.study.records import Records
 from lib.study.samples import LARGE, SMALL, Request, Sampler
 from lib.study.subjects import CLEAN, Subject, require_disjoint, subjects
@@ -33,6 +34,7 @@ RECIPES = {  # the paper prints betas and the stage; the rest is `LoraRecipe`'s 
     "dpo_0.1": LoraRecipe("dpo", beta=0.1),
     "dpo_0.5": LoraRecipe("dpo", beta=0.5),
     "dpo_flow": LoraRecipe("dpo", beta=2000, reduction="mean"),
+    "dreamdpo": LoraRecipe("dpo", beta=2000, reduction="mean"),  # so that it differs from dpo_flow in its pairs alone
     "orpo": LoraRecipe("orpo"),
     "dro": LoraRecipe("dro"),
     "sft_clean": LoraRecipe("sft_clean"),
@@ -113,30 +115,36 @@ class School:
             self.labels[key] = Labelled(pairs, said, ((truth.share_a > 0) & (truth.share_b > 0)).tolist())
         return self.labels[key]
 
-    def adapter(self, cell: Cell) -> str:
-        """The id of the cell's adapter, ordered from the workshop."""
+    def adapter(self, cell: Cell) -> str | None:
+        """The id of the cell's adapter, ordered from the workshop; None where there is nothing to learn from."""
         recipe, lessons, steps = RECIPES[cell.method], self.lessons(cell), self.sampler.settings.train_steps
         if isinstance(recipe, LoraRecipe):
             recipe = replace(recipe, stage=cell.stage, steps=steps)
         else:
             recipe = replace(recipe, steps=REPAIR_STEPS * steps)
         held = tuple(lessons[::HELD])
-        return self.workshop.order(Order(recipe, tuple(one for one in lessons if one not in held), held))
+        learned = tuple(one for one in lessons if one not in held)
+        loop = self._loop() if METHODS[cell.method].learns == "online" else None
+        return self.workshop.order(Order(recipe, learned, held, loop)) if learned else None
 
     def lessons(self, cell: Cell) -> list[Lesson]:
         """What the cell's method learns from, in its regime."""
-        taken = cell.severity, cell.kinds
-        if cell.method == "conditioner_repair":
-            return [Lesson(Request(one, self.seed, *taken), Request(one, self.seed)) for one in self.subjects]
-        if cell.method == "sft_clean":
-            clean = [Request(one, self.seed, **LARGE) for one in self.subjects[: self.sampler.settings.n_train]]
-            usable = self.sampler.measured(clean).share > 0
-            return [
-                Lesson(Request(one.subject, self.seed, *taken), one)
-                for one, use in zip(clean, usable, strict=True)
-                if use
-            ]
-        return self.labelled(*taken).lessons
+        taken, learns = (cell.severity, cell.kinds), METHODS[cell.method].learns
+        if learns == "pairs":
+            return self.labelled(*taken).lessons
+        photos = [Request(one, self.seed, *taken) for one in self.subjects]
+        if learns == "conditions":
+            return [Lesson(one, Request(one.subject, self.seed)) for one in photos]
+        photos = photos[: self.sampler.settings.n_train]
+        source = photos if learns == "online" else [Request(one.subject, self.seed) for one in photos]
+        good = [replace(one, **LARGE) for one in source]
+        usable = self.sampler.measured(good).share > 0
+        return [Lesson(*both) for both, use in zip(zip(photos, good, strict=True), usable, strict=True) if use]
+
+    def _loop(self) -> Loop:
+        settings = self.sampler.settings
+        digest = Records.key(self.judge.judge.settings)
+        return Loop(settings.judge_x, digest, self.records.path, settings.tile, settings.fill_interior)
 
 
 def label_table(school: School, cells: Sequence[Cell]) -> pd.DataFrame:

@@ -10,6 +10,8 @@ surface shift           moves them: root mean square of the latents on shared vo
 feature MSE             error of the degraded photo's condition after repair as a multiple of before
 truth gained            share of the F-score that the degradation cost which repair wins back
 F-score gained          mean change of the F-score
+
+A row is nan with n = 0 where nothing is known, as of a method that had no lessons.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,7 @@ from lib.study.adaptation import Study
 from lib.study.calibration import share
 from lib.study.cells import STRUCTURE, Cell
 from lib.study.drawing import Drawn
+from lib.study.records import Records
 from lib.study.samples import Request
 from lib.study.subjects import CLEAN
 
@@ -37,12 +40,15 @@ SHIFTS = "latent shift", "occupancy shift", "surface shift"
 UNREAD = 8  # pixels of views whose errors nobody reads
 FLOWS = [Cell("sft_best"), Cell("sft_best", stage=STRUCTURE)]  # whose shifts are followed
 LOCUS = [*FLOWS, Cell("sft_clean", "severe"), Cell("sft_clean", "severe", STRUCTURE)]
+PROBED = [*FLOWS, Cell("dpo_0.5")]
 REPAIRS = [Cell("conditioner_repair", severity) for severity in SEVERITIES]
+UNKNOWN = np.nan, np.nan, np.nan, 0
 
 
 def mechanism(study: Study) -> pd.DataFrame:
     """All numbers; what is not on record is trained, drawn and asked first. Intervals are over objects."""
     seed = study.settings.seed
+    study.facts([*PROBED, *LOCUS, *REPAIRS])  # all adapters are trained at once
     rows = [*_saturation(study, seed), *_probes(study, seed), *_wash_out(study, seed), *_locus(study, seed)]
     frame = pd.DataFrame(rows)
     return frame[["cause", "quantity", "method", "stage", "severity", "by", "x", "value", "low", "high", "n"]]
@@ -55,27 +61,26 @@ def _line(cause: str, quantity: str, cell: Cell, estimate, by: str = "", x: floa
 
 
 def _saturation(study: Study, seed: int) -> Iterator[dict]:
-    answers, _ = study.score(study.cell_pairs(FLOWS))
     for cell in FLOWS:
-        part = answers[answers.case == cell.name]
-        one = share(part, part.outcome == FLIP, seed)
-        yield _line("saturation", "flips", cell, (one.value, one.low, one.high, one.n))
+        pairs, flips = study.cell_pairs([cell]), UNKNOWN
+        if pairs:
+            answers, _ = study.score(pairs)
+            one = share(answers, answers.outcome == FLIP, seed)
+            flips = one.value, one.low, one.high, one.n
+        yield _line("saturation", "flips", cell, flips)
 
 
 def _probes(study: Study, seed: int) -> Iterator[dict]:
-    for cells, quantity, cause in (
-        ([*FLOWS, Cell("dpo_0.5")], "probe", "wash-out"),
-        (REPAIRS, "feature MSE", "locus"),
-    ):
+    for cells, quantity, cause in ((PROBED, "probe", "wash-out"), (REPAIRS, "feature MSE", "locus")):
         for cell in cells:
             for fact in study.facts([cell]).itertuples():
                 yield _line(cause, quantity, cell, ratio(fact.each_after, fact.each_before, seed))
 
 
 def _wash_out(study: Study, seed: int) -> Iterator[dict]:
-    some = study.base()[::SHARE]
     for cell in FLOWS:
         adapter = study.school.adapter(cell)
+        some = study.base()[::SHARE] if adapter else []
         for by, values in (("scale", SCALES), ("steps", STEPS)):
             for x in values:
                 base = some if by == "scale" else [replace(one, steps=x) for one in some]
@@ -89,20 +94,34 @@ def _wash_out(study: Study, seed: int) -> Iterator[dict]:
 def _locus(study: Study, seed: int) -> Iterator[dict]:
     clean = study.sampler.measured(study.base())
     for cell in LOCUS + REPAIRS:
-        base, adapted = (study.sampler.measured(of) for of in (study.base(cell.severity), study.adapted(cell)))
-        change = (adapted.f_score - base.f_score).to_numpy()
-        one = mean_by_object(change, 1, base.object, seed)
-        yield _line("locus", "F-score gained", cell, (one.value, one.low, one.high, one.n))
+        gained = truth = UNKNOWN
+        if made := study.adapted(cell):
+            base, adapted = (study.sampler.measured(of) for of in (study.base(cell.severity), made))
+            change = (adapted.f_score - base.f_score).to_numpy()
+            one = mean_by_object(change, 1, base.object, seed)
+            gained, truth = (one.value, one.low, one.high, one.n), ratio(change, clean.f_score - base.f_score, seed)
+        yield _line("locus", "F-score gained", cell, gained)
         if cell.severity != CLEAN:
-            yield _line("locus", "truth gained", cell, ratio(change, clean.f_score - base.f_score, seed))
+            yield _line("locus", "truth gained", cell, truth)
 
 
-def distances(study: Study, first: Sequence[Request], second: Sequence[Request]) -> dict[str, np.ndarray]:
-    """How far apart two samples of each object are, by each of `SHIFTS`; nan where one of them is empty."""
-    study.sampler.provide([*first, *second])
-    drawn = ((study.sampler.drawn(a), study.sampler.drawn(b)) for a, b in zip(first, second, strict=True))
-    table = np.array([_distance(a, b) for a, b in drawn])
-    return dict(zip(SHIFTS, table.T, strict=True))
+def distances(study: Study, first: Sequence[Request], second: Sequence[Request]) -> pd.DataFrame:
+    """How far apart two samples of each object are, a row an object, the columns `SHIFTS`; nan where one is empty.
+
+    What is not on record is drawn first.
+    """
+    sampler, records = study.sampler, Records(study.settings.records_dir / "shifts.jsonl")
+    pairs = {Records.key(sampler.key(a), sampler.key(b)): (a, b) for a, b in zip(first, second, strict=True)}
+    new = {key: pair for key, pair in pairs.items() if key not in records}
+    sampler.provide([of for pair in new.values() for of in pair])
+    if new:
+        measured = {key: _distance(*map(sampler.drawn, pair)) for key, pair in new.items()}
+        records.add([{"key": key, "shifts": [_short(x) for x in shifts]} for key, shifts in measured.items()])
+    return pd.DataFrame([records[key]["shifts"] for key in pairs], columns=SHIFTS, dtype=float)
+
+
+def _short(value: float) -> float | None:
+    return None if np.isnan(value) else float(f"{value:.6g}")
 
 
 def _distance(a: Drawn, b: Drawn) -> tuple[float, float, float]:
