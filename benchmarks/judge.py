@@ -74,10 +74,9 @@ def peer(model: str, judge: VLMJudge):
     processor = load_processor(model, judge.model.config.model_type)
     text = processor.apply_chat_template(judge.prompts[0].messages(), tokenize=False, add_generation_prompt=True)
     config = DecisionConfig(chat_template="{% set images = state %}" + text, sanitize_control_tokens=False)
-    loaded, _ = load_model(model, dtype="float32", device=judge.model.device.type)
-    return pipeline(
-        "decision", model=loaded, tokenizer=processor.tokenizer, processor=processor, decision_config=config
-    )
+    loaded, _ = load_model(model, dtype="float32", device=judge.device.type)
+    parts = {"tokenizer": processor.tokenizer, "processor": processor, "decision_config": config}
+    return pipeline("decision", model=loaded, device=judge.device, **parts)
 
 
 def compare(model: str, objects: int, repeats: int) -> bool:
@@ -95,7 +94,7 @@ def compare(model: str, objects: int, repeats: int) -> bool:
     rates = {name: len(pairs) / median(times) for name, times in seconds.items()}
     ratio = rates["ours"] / rates["pipeline"]
     print(
-        f"{judge.identity['model']} ({judge.family}, {judge.model.device.type}): {rates['ours']:.1f} verdicts/s, "
+        f"{judge.identity['model']} ({judge.family}, {judge.device.type}): {rates['ours']:.1f} verdicts/s, "
         f"pipeline {rates['pipeline']:.1f}; {ratio:.1f} times; largest difference of p {difference:.1e}"
     )
     return ratio >= FASTER and difference <= CLOSE

@@ -1,4 +1,4 @@
-"""Executes the notebook series with papermill: `python -m lib.runner [NUMBER ...] [--profile NAME] [-p NAME VALUE]`."""
+"""Executes the notebook series with papermill, or plans it: `python -m lib.runner [NUMBER ...] [-p NAME VALUE]`."""
 
 import argparse
 import ast
@@ -111,6 +111,14 @@ def execute(path: Path, parameters: dict, profile: Profile) -> None:
         provenance.record(path.stem, time.monotonic() - start, parameters, profile)
 
 
+def show_plan(profile: Profile, paths: list[Path], parameters: dict, rate: dict) -> bool:
+    """Prints what these notebooks would do with these parameters; true where nothing is missing."""
+    from lib.study.plan import print_plan
+
+    given = {name: value for name, value in parameters.items() if hasattr(profile, name)}
+    return print_plan(load_profile(profile.name, **given), paths, parameters | rate)
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="run_all.sh", description="Runs the notebook series, or the notebooks named.", epilog="Also: test, lab."
@@ -118,14 +126,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("notebook", nargs="*", help=f"number or name: {', '.join(notebooks())}; default: the series")
     parser.add_argument("--profile", default="mini", help=f"{', '.join(profile_names())}; default: mini")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument(
+        "--plan", action="store_true", help="print what would run, what is missing and what it costs (-p tflops: rate)"
+    )
     options = parser.parse_args(arguments)
     logging.getLogger("papermill").setLevel(
         logging.ERROR
     )  # a kernel's harmless warnings would break the progress lines
     parameters = {name: parse_value(value) for name, value in options.parameters}
+    rate = {"tflops": parameters.pop("tflops")} if options.plan and "tflops" in parameters else {}
     try:
         profile = load_profile(parameters.pop("profile", options.profile))
         plan = assign(select(options.notebook), parameters, profile.name)
+        if options.plan:
+            raise SystemExit(not show_plan(profile, list(plan), parameters, rate))
     except BadInput as error:
         raise SystemExit(str(error)) from None
     start = time.monotonic()

@@ -191,7 +191,7 @@ def test_the_gallery_shows_an_object_that_became_nothing(examined):
 
 
 @lru_cache
-def few_cells(folder, weights):
+def few_cells(folder, weights, device):
     """The pipeline of a generator that has learned nothing, not even where objects are not."""
     pipeline = load_pipeline(folder)
     thinned(pipeline.models["sparse_structure_decoder"])

@@ -32,7 +32,9 @@ def room(tmp_path, monkeypatch):
 def write(room, name, code):
     cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), room / "notebooks" / f"{name}.ipynb")
+    path = room / "notebooks" / f"{name}.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
 
 
 def executed(room, name):
@@ -50,9 +52,34 @@ def test_the_series_leaves_out_the_training_notebooks(room):
     assert [path.stem for path in runner.select(["A1", "00_first"])] == ["00_first", "A1_train"]
 
 
+def test_a_plan_is_printed_and_nothing_runs(room, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        runner.main(["--plan", "--profile", "smoke", "-p", "tflops", "0.5"])
+    assert not stopped.value.code
+    said = capsys.readouterr().out
+    assert "Plan of profile smoke" in said
+    assert "at 0.5 TFLOP/s, as given" in said
+    assert not (room / "results").exists()
+
+
+def test_a_plan_sees_the_parameters_as_the_notebooks_would_and_says_what_lacks(room, monkeypatch):
+    seen = []
+    monkeypatch.setattr("lib.study.plan.print_plan", lambda *given: seen.append(given))
+    path = write(room, "02_third", "pass")
+    path.write_text(path.read_text().replace("n = 3", "n_judged = None"))
+    with pytest.raises(SystemExit) as stopped:
+        runner.main(["02", "--plan", "-p", "n_judged", "20", "-p", "folder", "here"])
+    assert stopped.value.code == 1
+    ((settings, paths, overrides),) = seen
+    assert (settings.name, settings.n_judged, paths) == ("mini", 20, [path])
+    assert overrides == {"n_judged": 20, "folder": "here"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["00", "-p", "tflops", "3"], "no such parameter"),
+        (["--plan", "-p", "tflops", "fast"], "'fast' is no rate"),
         (["07"], "Use one of: 00, A1"),
         (["--profile", "mimi"], "Use one of: mini, paper, smoke"),
         (["00", "-p", "m", "3"], r"no such parameter\. It has:(.|\n)*n +how many"),

@@ -1,5 +1,6 @@
 """Samples on record: what they depend on, what is drawn when, and that they are measured against the true surface."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from lib import profiles
 from lib.data.procedural import furniture
 from lib.errors import BadInput
 from lib.generator.examine import outer_surface
+from lib.generator.loading import find_generator
 from lib.judges.candidates import Pair
 from lib.judges.prompts import LAYOUTS
 from lib.judges.protocol import judge_pairs
@@ -22,7 +24,8 @@ from lib.study.drawing import measures, pictures
 from lib.study.records import Records
 from lib.study.samples import SMALL, Request, Sampler
 from lib.study.subjects import require_disjoint, subjects
-from lib.trellis.tiny import tiny_pipeline
+from lib.trellis.pipeline import load_pipeline
+from lib.trellis.tiny import tiny_args, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,53 @@ def test_objects_that_are_trained_and_judged_on_are_refused(given):
 def test_a_missing_generator_is_named(tmp_path):
     with pytest.raises(BadInput, match="nowhere"):
         Sampler(load_profile("smoke", generator=str(tmp_path / "nowhere")))
+
+
+def test_what_a_generator_in_bfloat16_draws_is_kept_and_measured(sampler, folder, given, monkeypatch):
+    pipeline = load_pipeline(folder, dtype=torch.bfloat16)  # as on a GPU
+    monkeypatch.setattr(drawing, "generator", lambda *_: pipeline)
+    request = Request(given[0], 1, **SMALL)
+    assert 0 <= sampler.measured([request]).f_score[0] <= 1
+    kept = sampler.drawn(request)
+    assert kept.slat.dtype == kept.structure.dtype == np.float32
+    assert len(kept.mesh.faces)
+
+
+def test_of_a_hub_id_the_files_that_are_read_are_downloaded_and_its_commit_is_its_digest(tmp_path, folder, monkeypatch):
+    asked, snapshot = [], tmp_path / "snapshots/0123"
+
+    def download(name, file):
+        if name == "facebook/dinov2-with-registers-large":
+            return str(tmp_path / encoder[0] / file)
+        asked.append(file)
+        (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+        args = {**tiny_args(), "image_cond_model": "dinov2_vitl14_reg"}
+        args["models"] = {**args["models"], "slat_decoder_rf": "ckpts/unread"}
+        content = json.dumps({"args": args}).encode() if file == "pipeline.json" else (folder / file).read_bytes()
+        (snapshot / file).write_bytes(content)
+        return str(snapshot / file)
+
+    encoder = ["first"]
+    monkeypatch.setattr("lib.trellis.checkpoints.hf_hub_download", download)
+    made = Sampler(load_profile("smoke", generator="owner/generator"), workers=1)
+    assert made.folder == snapshot
+    stems = tiny_args()["models"].values()
+    assert sorted(asked) == sorted(
+        ["pipeline.json", *(f"{s}.{kind}" for s in stems for kind in ("json", "safetensors"))]
+    )
+    assert load_pipeline(made.folder).models.keys() == tiny_args()["models"].keys()
+    assert find_generator("owner/generator") == (made.folder, made.weights)
+    assert find_generator("other/generator")[1] != made.weights
+    encoder[0] = "second"  # another commit of the image encoder
+    assert find_generator("owner/generator")[1] != made.weights
+
+
+def test_a_folder_counts_by_its_content_and_an_image_encoder_of_the_hub_by_its_commit(tmp_path, folder, monkeypatch):
+    shutil.copytree(folder, tmp_path / "copy")
+    assert find_generator(tmp_path / "copy")[1] == find_generator(folder)[1]
+    path = tmp_path / "copy/pipeline.json"
+    path.write_text(path.read_text().replace(tiny_args()["image_cond_model"], "dinov2_vitl14_reg"))
+    commits = iter("abb")
+    monkeypatch.setattr("lib.trellis.checkpoints.hf_hub_download", lambda name, file: f"/{name}/{next(commits)}/{file}")
+    first, second, third = (find_generator(tmp_path / "copy")[1] for _ in range(3))
+    assert first != second == third

@@ -25,13 +25,14 @@ from lib.data.refine import refine
 from lib.errors import BadInput
 from lib.generator.fields import ABOVE, active_cells
 from lib.generator.gaussians import lit_image
+from lib.generator.loading import folder_digest, generator
 from lib.generator.recipe import RESOLUTION
 from lib.generator.slat import Fields
 from lib.renderers.cameras import judge_views
 from lib.renderers.splats import splat
 from lib.trellis.checkpoints import load_model
 from lib.trellis.export import to_trimesh
-from lib.trellis.pipeline import Pipeline, Sample, load_pipeline
+from lib.trellis.pipeline import Pipeline, Sample
 
 PHOTO, FRONT = 224, (30, 20)  # pixels; azimuth and elevation of the photos, in degrees
 LARGE, SMALL = {"steps": 25}, {"steps": 2, "guidance": 0.0}  # budgets; the large one has the pipeline's guidance
@@ -66,22 +67,6 @@ def examine_all(folder: Path, indices: Sequence[int], seed: int, scratch: Path, 
     return list(tqdm(jobs, desc="test objects", total=len(indices), mininterval=1))
 
 
-def folder_digest(folder: Path) -> str:
-    """16 hex digits of all that a pipeline is read from. Raises BadInput where there is none."""
-    if not (folder / "pipeline.json").is_file():
-        raise BadInput(folder, "no pipeline.json in it", "Train the generator first, or correct the path.")
-    total = hashlib.sha256()
-    for path in [folder / "pipeline.json", *sorted(path for path in (folder / "ckpts").rglob("*") if path.is_file())]:
-        total.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:16]
-
-
-@lru_cache(maxsize=1)
-def generator(folder: Path, weights: str) -> Pipeline:
-    """The pipeline of a folder, loaded once a process for the same weights."""
-    return load_pipeline(folder)
-
-
 def examine(folder: Path, weights: str, index: int, seed: int, severities: dict[str, float]) -> Examined:
     """Everything about test object `index`; F-scores are at 2% of the box's diagonal against its outer surface.
 
@@ -89,7 +74,11 @@ def examine(folder: Path, weights: str, index: int, seed: int, severities: dict[
     has F-score, IoU and share 0.
     """
     torch.set_num_threads(1)
-    pipeline, item, rng = generator(folder, weights), furniture("test", index), np.random.default_rng([seed, index])
+    pipeline, item, rng = (
+        generator(folder, weights, "cpu"),
+        furniture("test", index),
+        np.random.default_rng([seed, index]),
+    )
     result = Examined(index, item.category)
     result.values |= reconstruction(folder, weights, item)
     clean = render_photo(item.mesh, PHOTO, *FRONT)
@@ -173,7 +162,7 @@ def reconstruction(folder: Path, weights: str, item: Furniture) -> dict[str, flo
     palette = np.array([255 * piece.color for piece in item.primitives]).round().astype(np.uint8)
     arrays = {"cells": cells, "sdf": sdf.astype(np.float16), "part": part, "palette": palette}
     fields = Fields([{name: torch.from_numpy(array) for name, array in arrays.items()}])
-    pipeline, latent = generator(folder, weights), encoder(folder, weights)(fields.encoder_input())
+    pipeline, latent = generator(folder, weights, "cpu"), encoder(folder, weights)(fields.encoder_input())
     mesh = to_trimesh(pipeline.decode(latent, "mesh", fill_interior=True)[0])
     (gaussians,) = pipeline.decode(latent, "gaussians")
     error = np.abs(mesh.visual.vertex_colors[:, :3] / 255 - item.color(mesh.vertices)).mean() if len(mesh.faces) else 1
@@ -208,7 +197,7 @@ def cost(folder: Path, indices: Sequence[int], seed: int) -> list[Cost]:
 
 def _cost(folder: Path, indices: Sequence[int], seed: int) -> Cost:
     torch.set_num_threads(1)
-    pipeline, seconds, digests = generator(folder, folder_digest(folder)), [], {}
+    pipeline, seconds, digests = generator(folder, folder_digest(folder), "cpu"), [], {}
     photos = {index: render_photo(furniture("test", index).mesh, PHOTO, *FRONT) for index in indices}
     attempt(pipeline, photos[indices[0]], seed)  # what is loaded and built once
     for index, photo in photos.items():

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from lib.data.degrade import degrade
 from lib.data.photos import render_photo
 from lib.data.procedural import furniture
-from lib.generator.examine import FRONT, PHOTO, attempt, f_score, folder_digest, generator, outer_surface, surface_of
+from lib.generator.examine import FRONT, PHOTO, attempt, f_score, outer_surface, surface_of
+from lib.generator.loading import folder_digest, generator
 from lib.stats.bootstrap import mean_by_object
 
 FIRST = 3_000_000  # of the training split: the generator, the judges and the adapters learn from others
@@ -56,7 +57,7 @@ def named_severities(curve: pd.DataFrame) -> dict[str, float]:
 
 def _losses(folder: Path, weights: str, index: int, seed: int, grid: Sequence[float]) -> list[float]:
     torch.set_num_threads(1)
-    pipeline, item = generator(folder, weights), furniture("train", index)
+    pipeline, item = generator(folder, weights, "cpu"), furniture("train", index)
     surface = outer_surface(item)
     clean, other = (render_photo(one.mesh, PHOTO, *FRONT) for one in (item, furniture("train", index + 1)))
     photos = [*(degrade(clean, severity, seed + index) for severity in grid), other]

@@ -17,6 +17,7 @@ from lib.judges.forward import answer_logits, batch_attention, encode_images, to
 from lib.judges.prompts import Prompt
 
 IMAGES = 4  # encoded in one call; more would often be filled up by repeats
+FEATURES = 2**30  # bytes kept of images that may be asked about again
 
 
 def batches(members: Sequence, size: int) -> list[Sequence]:
@@ -35,7 +36,7 @@ class EncodeOnce:
     memory: bytes of features kept; the longest unused are dropped first.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, batch: int, memory: int = 2**30):
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, batch: int, memory: int = FEATURES):
         self.model, self.processor, self.batch, self.memory = batch_attention(model), processor, batch, memory
         self.features: OrderedDict[str, Tensor] = OrderedDict()
         self.kept = 0  # bytes of them

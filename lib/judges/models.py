@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.utils import cached_file
 
 from lib.errors import BadInput
+from lib.placement import best_device
 
 SMALL = 100_000_000  # parameters; below, bfloat16 saves little, and float32 answers repeat on any machine
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a model and its processor are read from
@@ -19,15 +20,15 @@ FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a
 def load_model(
     model: str | Path, revision: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> tuple[PreTrainedModel, dict]:
-    """A model ready to answer, and what it is as JSON values: name, revision, weights, family, dtype, device, versions.
+    """A model on the host, and what it is as JSON values: name, revision, weights, family, dtype, device, versions.
 
-    dtype: "auto" or the name of a torch dtype; see `choose_dtype`. device: "auto" is a GPU where there is one. Raises
-    BadInput for an unknown dtype, a GPU that is not there, what is neither a folder nor a hub id, what is not a
-    vision-language model of transformers, and weights that are broken or incomplete.
+    dtype: "auto" or the name of a torch dtype; see `choose_dtype`. device: where it will answer, once it is moved there
+    (`lib.placement.resident`); "auto" is a GPU where there is one. Raises BadInput for an unknown dtype, a GPU that is
+    not there, what is neither a folder nor a hub id, what is not a vision-language model of transformers, and weights
+    that are broken or incomplete.
     """
-    gpu = torch.cuda.is_available()
-    device = torch.device(device if device != "auto" else "cuda" if gpu else "cpu")
-    if device.type == "cuda" and not gpu:
+    device = best_device() if device == "auto" else torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise BadInput("device", "there is no GPU that torch can use", 'Use "cpu" or "auto"')
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise BadInput("dtype", f"torch has no {dtype!r}", 'Use "auto", "float32", "bfloat16" or "float16"')
@@ -35,7 +36,7 @@ def load_model(
         config = AutoConfig.from_pretrained(model, revision=revision)
         kind = choose_dtype(config, device) if dtype == "auto" else getattr(torch, dtype)
         loaded, report = AutoModelForImageTextToText.from_pretrained(
-            model, revision=revision, dtype=kind, device_map={"": device}, output_loading_info=True
+            model, revision=revision, dtype=kind, output_loading_info=True
         )
         if report["missing_keys"]:  # transformers would fill them with random numbers
             raise ValueError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])} ...")
@@ -66,6 +67,11 @@ def choose_dtype(config: PreTrainedConfig, device: torch.device) -> torch.dtype:
         parameters = AutoModelForImageTextToText.from_config(config).num_parameters()
     fast = device.type != "cpu" or any(on for name, on in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
     return torch.bfloat16 if fast and parameters >= SMALL else torch.float32
+
+
+def batch_size(parameters: int) -> int:
+    """Questions in a call: a large model is busy with the thousands of tokens of two, and more would not fit 24 GB."""
+    return 16 if parameters < SMALL else 2
 
 
 def family(model_type: str) -> str:

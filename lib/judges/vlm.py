@@ -12,18 +12,20 @@ from transformers import ProcessorMixin
 from lib.errors import BadInput
 from lib.judges.candidates import Question
 from lib.judges.engines import EncodeOnce, Stock
-from lib.judges.models import load_model
+from lib.judges.models import batch_size, load_model
 from lib.judges.processors import IMAGE_ONLY, MAX_PIXELS, describe, load_processor
 from lib.judges.prompts import Prompt, prompt
 from lib.judges.verdicts import Answer
+from lib.placement import best_device, resident
 
 
 class VLMJudge:
     """A judge over a local folder or hub id: Qwen2.5-VL, InternVL (hf), or another chat model of transformers.
 
     layout, tie: see `lib.judges.prompts`. wordings: more than one asks each question in each and averages the
-    probabilities. batch: questions in one call. revision, dtype, device: see `load_model`. max_pixels, tiles: see
-    `load_processor`. `settings` is all of it that can change an answer, as JSON values, for the records.
+    probabilities. batch: questions in one call; None: see `batch_size`. revision, dtype, device: see `load_model`; it
+    moves to a GPU when it is asked, and away when that is needed. max_pixels, tiles: see `load_processor`. `settings`
+    is all of it that can change an answer, as JSON values, for the records.
 
     Raises BadInput, before any question, for a model that does not load, an unknown layout or wording, words that the
     model lacks, and labels that are not one token each.
@@ -35,20 +37,22 @@ class VLMJudge:
         layout: str = "montage",
         wordings: Sequence[str] = ("better",),
         tie: bool = False,
-        batch: int = 16,
+        batch: int | None = None,
         revision: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
         max_pixels: int = MAX_PIXELS,
         tiles: int = 1,
     ):
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise BadInput("batch", f"{batch} questions in a call", "Give at least one")
         self.model, self.identity = load_model(model, revision, dtype, device)
         kind = self.model.config.model_type
         self.processor = load_processor(model, kind, revision, max_pixels, tiles)
-        self.batch, self.family = batch, self.identity["family"]
-        self.engine = (EncodeOnce if kind in IMAGE_ONLY else Stock)(self.model, self.processor, batch)
+        self.device = best_device() if device == "auto" else torch.device(device)
+        self.family = self.identity["family"]
+        self.batch = batch or batch_size(self.model.num_parameters())
+        self.engine = (EncodeOnce if kind in IMAGE_ONLY else Stock)(self.model, self.processor, self.batch)
         self._read(layout, wordings, tie)
 
     def _read(self, layout: str, wordings: Sequence[str], tie: bool):
@@ -74,6 +78,7 @@ class VLMJudge:
 
         Raises BadInput where a candidate lacks the layout's pictures, or a pair its photo.
         """
+        resident(self.device, self.model)
         started = perf_counter()
         rows = [question.pictures for question in questions]
         total = torch.zeros(len(rows), len(self.labels[0]) + 1, dtype=torch.float64)

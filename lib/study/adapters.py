@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from lib.adapters.examples import Example, structured_latent
 from lib.adapters.repair import RepairRecipe, train_repair
 from lib.adapters.train import RECORD, STAGES, LoraRecipe, train
-from lib.generator.examine import generator
+from lib.generator.loading import generator
 from lib.study.drawing import read
 from lib.study.online import Loop, OnlinePairs, Shown
 from lib.study.records import Records

@@ -14,7 +14,8 @@ from lib.adapters.apply import adapted
 from lib.data.compare import mesh_error
 from lib.data.objects import Object
 from lib.errors import BadInput
-from lib.generator.examine import generator, largest_share, surface_of
+from lib.generator.examine import largest_share, surface_of
+from lib.generator.loading import generator
 from lib.judges.candidates import Picture, render_candidate
 from lib.study.subjects import truth
 from lib.study.tables import replacing

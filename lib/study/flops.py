@@ -11,7 +11,10 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from lib.judges.models import SMALL
+from lib.adapters.repair import RepairRecipe
+from lib.adapters.train import LoraRecipe
+from lib.judges.engines import FEATURES
+from lib.judges.models import SMALL, batch_size
 from lib.judges.prompts import Prompt
 from lib.trellis.checkpoints import build_model
 from lib.trellis.samplers import time_steps
@@ -19,24 +22,34 @@ from lib.trellis.samplers import time_steps
 CELLS = 2  # voxels of an object, in squares of the grid's side: the release's objects have .9 to 2.9 (arXiv 2412.01506)
 MERGED = 3.3  # voxels that become one token where the flow halves the grid: 8 would be a full cube, 4 a flat surface
 NEIGHBORS = 22  # of the 27 cells around a subdivided one that are there, itself included
+LATENTS = 2 * LoraRecipe.batch  # in a step of training: winners and losers
+IN_BLOCK, OF_BLOCK = 100, 2  # bytes a token and channel that training keeps inside one block, and of each block's input
 KEPT = 2048  # bytes of a sample's mesh and latents, compressed, a square of the grid's side: 8 MB at 64^3
 CALL_TOKENS, WORD = 24, 1.3  # of a chat's frame, and tokens a word
 
 
 @dataclass(frozen=True)
 class GeneratorCost:
-    """Operations: of encoding a photo, of one call of each flow, of decoding a sample.
+    """Operations: of encoding a photo, of one call of each flow, of decoding a sample, of repairing a condition.
 
-    Bytes: of all weights; widest, of the largest layer's inputs; kept, of a sample's mesh and latents on disk, about.
+    Bytes: of all weights; widest, of the largest layer's inputs; training, of what a step keeps for the gradient where
+    blocks are computed again (`lib.placement.recomputed`); kept, of a sample's mesh and latents on disk, about.
     """
 
     encode: float
     structure: float
     slat: float
     decode: float
+    repair: float
     bytes: int
     widest: int
+    training: int
     kept: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes for sampling and for training."""
+        return self.bytes + max(self.widest, self.training)
 
     def sample(self, samplers: dict, budget: dict | None = None) -> float:
         """From the photo to a mesh. samplers: settings of both stages; budget: steps and guidance instead of theirs."""
@@ -69,6 +82,12 @@ def generator_cost(networks: dict[str, dict], encoder: dict) -> GeneratorCost:
     patches = (encoder["image_size"] // encoder["patch_size"]) ** 2
     cond = patches + 1 + encoder.get("num_register_tokens", 4), encoder["hidden_size"]
     voxels, width = CELLS * flow["resolution"] ** 2, mesh["model_channels"]
+    tokens = {"slat": voxels / MERGED if flow.get("io_block_channels") else voxels}
+    tokens["structure"] = (first["resolution"] // first.get("patch_size", 1)) ** 3
+    learning = [
+        LATENTS * tokens[stage] * one["model_channels"] * (IN_BLOCK + OF_BLOCK * one["num_blocks"])
+        for stage, one in (("structure", first), ("slat", flow))
+    ]
     seen = min(voxels, CELLS * mesh.get("window_size", 8) ** 2) if mesh.get("attn_mode") == "swin" else voxels
     decode = _grid_decoder(args["sparse_structure_decoder"], first["resolution"])
     decode += blocks(voxels, width, mesh["num_blocks"], mesh.get("mlp_ratio", 4), seen)
@@ -78,10 +97,12 @@ def generator_cost(networks: dict[str, dict], encoder: dict) -> GeneratorCost:
     return GeneratorCost(
         encode=blocks(cond[0], *shape),
         structure=_flow(first, cond),
-        slat=_flow(flow, cond, voxels / MERGED if flow.get("io_block_channels") else voxels),
+        slat=_flow(flow, cond, tokens["slat"]),
         decode=decode + _mesh_convolutions(voxels, width),
+        repair=blocks(*cond, RepairRecipe.blocks, RepairRecipe.ratio),
         bytes=weights + 4 * shape[1] * (4 + 2 * shape[2]) * shape[0] ** 2,
         widest=2 * 27 * 64 * voxels * width // 8,  # what a convolution of the finest cells gathers
+        training=round(max(learning)),
         kept=KEPT * flow["resolution"] ** 2,
     )
 
@@ -110,7 +131,7 @@ def _mesh_convolutions(voxels: float, width: int) -> float:
 
 @dataclass(frozen=True)
 class JudgeCost:
-    """Operations of a judge. tokens: of an image; image: of encoding one. memory: of answering a batch, bytes."""
+    """Operations of a judge. tokens: of an image; image: of encoding one."""
 
     parameters: int
     tokens: int
@@ -139,8 +160,9 @@ class JudgeCost:
         """Of the language model: two a parameter and token, and the attention."""
         return 2 * self.text * length + 4 * length**2 * self.width
 
-    def memory(self, prompt: Prompt, batch: int) -> int:
-        return self.bytes + batch * self.length(prompt) * self.activations
+    def memory(self, prompt: Prompt) -> int:
+        """Bytes for answering a batch, features of images that are kept included."""
+        return self.bytes + FEATURES + batch_size(self.parameters) * self.length(prompt) * self.activations
 
 
 def judge_cost(config: PreTrainedConfig, side: int, pixels: tuple[int, int]) -> JudgeCost:

@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from lib.data.datasets import open_dataset
 from lib.errors import BadInput
+from lib.judges.engines import FEATURES
 from lib.judges.models import SMALL
 from lib.judges.processors import MAX_PIXELS
 from lib.judges.prompts import Prompt
@@ -26,7 +27,6 @@ KNOWN = tomllib.loads((Path(__file__).parent / "known_models.toml").read_text())
 SAMPLERS = ("sparse_structure_sampler", "slat_sampler")
 SERVED = ("http://", "https://")
 CLIP_BYTES = 605_000_000  # of CLIP ViT-B/32 in float32
-BATCH = 16  # questions in a call, the default of `VLMJudge`
 
 
 @dataclass(frozen=True)
@@ -162,17 +162,17 @@ def data(settings: Profile, folder: str, needed: int) -> Problem | None:
 
 
 def memory(models: Sequence[Model], prompts: Sequence[Prompt]) -> int:
-    """Bytes on the GPU, the judges together and apart from the generator; 0 where all models are miniatures."""
+    """Bytes on the GPU for the one model that needs most, beside what the other judges keep there; 0 for miniatures."""
     costs = [model.cost for model in models if model.cost]
     judges = [cost for cost in costs if isinstance(cost, JudgeCost) and not cost.small]
-    answering = max((cost.memory(prompt, BATCH) - cost.bytes for cost in judges for prompt in prompts), default=0)
-    drawing = [cost.bytes + cost.widest for cost in costs if isinstance(cost, GeneratorCost) and cost.bytes > 2 * SMALL]
-    return max(sum(cost.bytes for cost in judges) + answering, *drawing, 0)
+    drawing = [cost.memory for cost in costs if isinstance(cost, GeneratorCost) and cost.bytes > 2 * SMALL]
+    answering = [cost.memory(prompt) for cost in judges for prompt in prompts]
+    return max([*drawing, *answering], default=0) + FEATURES * max(0, len(judges) - 1)
 
 
 def gpu(needed: int) -> Problem | None:
     """Whether there is a GPU of that memory, where one is needed."""
-    remedy = f"Use a GPU of {needed / 1e9:.0f} GB, or a judge on a server: -p judge_y http://HOST:8000/v1#MODEL"
+    remedy = f"Use a GPU of {needed / 1e9:.0f} GB or more, or a judge on a server: -p judge_y http://HOST:8000/v1#MODEL"
     if not needed:
         return None
     if not torch.cuda.is_available():

@@ -17,7 +17,8 @@ from PIL import Image
 from lib.adapters.examples import Example, Latent, structured_latent
 from lib.adapters.train import LEARNING
 from lib.errors import BadInput
-from lib.generator.examine import alone, surface_of
+from lib.generator.examine import surface_of
+from lib.generator.loading import alone
 from lib.judges.candidates import Candidate, Pair
 from lib.judges.open import open_judge
 from lib.judges.roles import TrainingJudge, label

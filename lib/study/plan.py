@@ -11,16 +11,18 @@ from lib.errors import BadInput
 from lib.judges.prompts import prompt
 from lib.profiles import Profile
 from lib.study import inventory
-from lib.study.cells import choose_cells
+from lib.study.cells import Cell, choose_cells, choose_sweep
 from lib.study.failures import MODES
 from lib.study.flops import measured_rate
 from lib.study.inventory import Model
 from lib.study.steps import Prices, Step, StudySize, count
+from lib.study.subjects import CLEAN
 
 UTILIZATION = 0.4  # of a large matrix product's rate that whole models reach, about
 ASSUMED = 100e12  # operations a second where the GPU is not here: a third of an A100's peak in bfloat16
-STUDY = {"04", "05", "06"}  # notebooks that draw samples
-JUDGING = {"01", "02", "03", "07"}  # notebooks that only judge
+STUDY = {"04", "05", "06"}  # notebooks that adapt the generator
+JUDGING = {"01", "02", "03", "07"}  # notebooks that judge other objects, too
+SAMPLING = {"01", "02", "03"}  # of those, the ones that look at the generator's samples
 UNITS = {"hours": 3600, "minutes": 60, "seconds": 1}
 
 
@@ -28,12 +30,11 @@ def print_plan(settings: Profile, notebooks: Sequence[Path], overrides: Mapping,
     """Prints the plan of notebooks on a profile; true where nothing is missing.
 
     overrides: parameters given with -p; tflops is the sustained rate of the machine, in 10^12 operations a second.
-    size: of the adaptation study, by default the profile's with the coverage among the overrides. Raises BadInput for
-    an unknown layout or coverage, and a rate that is none.
+    size: of the adaptation study, by default the profile's with the cells that the overrides choose. Raises BadInput
+    for an unknown layout, coverage or cell, and a rate that is none.
     """
     numbers = [path.name.split("_")[0] for path in notebooks]
-    cells = choose_cells(overrides.get("coverage") or "paper")
-    size = size or StudySize(settings.n_evaluated, settings.n_train, cells)
+    size = size or study_size(settings, overrides)
     models, samplers = needed_models(settings, numbers, overrides)
     prices = Prices({model.role: model for model in models}, samplers)
     steps = count(numbers, settings, overrides, prices, size)
@@ -45,7 +46,7 @@ def print_plan(settings: Profile, notebooks: Sequence[Path], overrides: Mapping,
     print(f"\nTime at {rate / 1e12:.3g} TFLOP/s, {how}. Counted are the models' products and convolutions;")
     print("rendering, meshes, start and reading from disk come on top.")
     print(f"\nDisk: {size_of(download)} to download, {size_of(kept)} of results and cache.")
-    print(f"GPU memory: {size_of(memory)}, {inventory.BATCH} questions a call." if memory else "No GPU is needed.")
+    print(f"GPU memory: {size_of(memory)}, with one model there at a time." if memory else "No GPU is needed.")
     for model in models:
         print(f"  {model.role:<14}{model.name}" + (" (on a server)" if model.name.startswith(inventory.SERVED) else ""))
     problems = [model.problem for model in models]
@@ -60,9 +61,18 @@ def print_plan(settings: Profile, notebooks: Sequence[Path], overrides: Mapping,
     return not problems
 
 
+def study_size(settings: Profile, overrides: Mapping) -> StudySize:
+    """What notebooks 04 to 06 make of a profile and their parameters coverage, method, severity and stage."""
+    coverage, method = overrides.get("coverage") or "paper", overrides.get("method")
+    cells = choose_cells(coverage)
+    if method is not None:
+        cells = [Cell(method, overrides.get("severity") or CLEAN, overrides.get("stage") or "")]
+    return StudySize(settings.n_evaluated, settings.n_train, settings.train_steps, cells, choose_sweep(coverage))
+
+
 def needed_models(settings: Profile, numbers: Sequence[str], overrides: Mapping) -> tuple[list[Model], Mapping]:
     """The models that the notebooks open, and the settings of the generator's samplers."""
-    models, samplers = inventory.generator(settings.generator) if STUDY & set(numbers) else ([], {})
+    models, samplers = inventory.generator(settings.generator) if {*numbers} & {*STUDY, *SAMPLING} else ([], {})
     if (STUDY | JUDGING) & set(numbers):
         names = {"judge X": settings.judge_x, "judge Y": settings.judge_y}
         models += [inventory.judge(role, name, 2 * settings.tile) for role, name in names.items()]
@@ -85,7 +95,8 @@ def throughput(needs_gpu: bool, tflops: float | None) -> tuple[float, str]:
         return tflops * 1e12, "as given"
     if needs_gpu and not torch.cuda.is_available():
         return ASSUMED, "assumed, for there is no GPU here (-p tflops NUMBER gives another)"
-    return UTILIZATION * measured_rate(), f"{UTILIZATION:.0%} of a matrix product measured here"
+    where = "here" if torch.cuda.is_available() else "here on one core"
+    return UTILIZATION * measured_rate(), f"{UTILIZATION:.0%} of a matrix product measured {where}"
 
 
 def objects(numbers: Sequence[str], settings: Profile, size: StudySize) -> int:

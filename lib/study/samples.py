@@ -18,13 +18,12 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from lib.data.degrade import KINDS
-from lib.generator.examine import folder_digest
+from lib.generator.loading import find_generator
 from lib.judges.candidates import Candidate, Pair
 from lib.profiles import Profile, find_folder
 from lib.study.drawing import MONTAGE, Drawn, Task, draw, pictures, read
 from lib.study.records import Records
 from lib.study.subjects import CLEAN, Subject, photo_digest
-from lib.trellis.checkpoints import find_file
 
 LARGE, SMALL = {"steps": 25}, {"steps": 2, "guidance": 0.0}  # budgets of the paper's contrastive pairs
 
@@ -61,8 +60,7 @@ class Sampler:
 
     def __init__(self, settings: Profile, workers: int = -1):
         self.settings, self.workers = settings, 1 if torch.cuda.is_available() else workers
-        self.folder = find_file(find_folder(settings.generator), "pipeline.json").parent
-        self.weights = folder_digest(self.folder)
+        self.folder, self.weights = find_generator(find_folder(settings.generator))
         self.records = Records(settings.records_dir / "samples.jsonl")
         self.make_adapters: Callable[[Iterable[str]], object] = list  # trains those whose weights are missing
         self._keys: dict[Request, str] = {}

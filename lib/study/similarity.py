@@ -22,6 +22,7 @@ from lib.judges.forward import encode_images
 from lib.judges.models import SMALL
 from lib.judges.protocol import Judge
 from lib.judges.vlm import VLMJudge
+from lib.placement import best_device, resident
 from lib.renderers.cameras import turntable
 from lib.renderers.raycast import render, shaded_images
 
@@ -45,6 +46,7 @@ class Tower:
 
     def __call__(self, pictures):
         model, processor = self.judge.model, self.judge.processor
+        resident(self.judge.device, model)
         inputs = processor.image_processor(pictures, return_tensors="pt", **getattr(processor, "images_kwargs", {}))
         pixels = inputs["pixel_values"].unflatten(0, (len(pictures), -1)).to(model.device, model.dtype)
         return encode_images(model, pixels).mean(1)
@@ -75,10 +77,10 @@ class Clip:
 def choose_encoder(model: str | None, judge_x: Judge) -> Encoder:
     """CLIP `model`; where it is None, the tower of a miniature judge X, and `CLIP` beside a full-size or served one."""
     if not isinstance(judge_x, VLMJudge):
-        return Clip(model or CLIP, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return Clip(model or CLIP, best_device())
     if model is None and judge_x.model.num_parameters() < SMALL:
         return Tower(judge_x)
-    return Clip(model or CLIP, judge_x.model.device)
+    return Clip(model or CLIP, judge_x.device)
 
 
 def rig_views(mesh: trimesh.Trimesh, size: int) -> np.ndarray:

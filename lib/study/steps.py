@@ -4,17 +4,23 @@ Counts are upper bounds: what is on record is not asked or drawn again, and pair
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
-from math import comb, nan
+from math import ceil, comb, nan
 
+from lib.adapters.objectives import METHODS as OBJECTIVES
+from lib.adapters.repair import RepairRecipe
+from lib.adapters.train import LoraRecipe
 from lib.judges.prompts import WORDINGS, Prompt, prompt
 from lib.judges.protocol import ORDERS
 from lib.profiles import Profile
-from lib.study.cells import BEST_OF, BOTH, METHODS, SAMPLING, SLAT, STRUCTURE, Cell, choose_cells, sweep_cells
+from lib.study.cells import BEST_OF, BOTH, METHODS, SAMPLING, SLAT, STRUCTURE, Cell
 from lib.study.failures import MODES
+from lib.study.generated import COMPARED
 from lib.study.inventory import SERVED, Model
-from lib.study.lessons import REPAIR_PHOTOS
+from lib.study.lessons import RECIPES, REPAIR_PHOTOS, REPAIR_STEPS
+from lib.study.mechanism import FLOWS, LOCUS, PROBED, REPAIRS, SCALES, SHARE, STEPS
+from lib.study.online import EVERY, PHOTOS
 from lib.study.pairs import N_GRADED, N_TWINS
 from lib.study.proxies import ROLES
 from lib.study.samples import LARGE, SMALL
@@ -22,7 +28,8 @@ from lib.study.subjects import CLEAN
 
 RECORD = 300  # bytes of an answer on record
 N_OPTIONS = 24  # objects of notebook 02's other ways of asking, as that notebook has it
-FORWARDS = {"pairs": 8, "clean": 3}  # a training example: a backward pass is two; DPO trains two and asks a reference
+GENERATED = "samples of the generator"
+PASSES = 4  # of a gradient: forward, again on a GPU, backward is two
 UNCOUNTED = {
     "10": "the reader's own meshes: not estimated",
     "A1": "trains the generator: hours, not estimated",
@@ -32,15 +39,13 @@ UNCOUNTED = {
 
 @dataclass(frozen=True)
 class StudySize:
-    """What notebooks 04 to 06 make. steps, batch: of a training; probes: settings in which 06 draws objects again."""
+    """What notebooks 04 to 06 make. steps: of an adapter; cells, sweep: of 04 and of 05."""
 
     n_eval: int
     n_train: int
-    cells: Sequence[Cell] = field(default_factory=lambda: choose_cells("paper"))
-    sweep: Sequence[Cell] = field(default_factory=sweep_cells)
-    steps: int = 150
-    batch: int = 8
-    probes: int = 8
+    steps: int
+    cells: Sequence[Cell]
+    sweep: Sequence[Cell] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,10 @@ class Prices:
     def encode(self) -> float:
         return self.generator.encode if self.generator else nan
 
+    def repair(self) -> float:
+        """One condition through the adapter of conditioner repair."""
+        return self.generator.repair if self.generator else nan
+
     def flow(self, stage: str) -> float:
         """One call of the flows that an adapter of that stage changes."""
         if self.generator is None:
@@ -101,13 +110,16 @@ def count(numbers: Sequence[str], settings: Profile, overrides: Mapping, prices:
     layout = overrides.get("layout")
     normals, turntable = layout or "montage", layout or "turntable24"
     n_options = overrides.get("n_options", N_OPTIONS)
+    seen = [Step("03", "the answers of 02", settings.n_judged)]
+    first = size.cells if "04" in numbers else []
+    before = [*first, *(size.sweep if "05" in numbers else [])]
     makers = {
         "01": lambda: _protocol(settings, prices),
-        "02": lambda: [_controls("02", settings, prices, normals), _options(settings, prices, normals, n_options)],
-        "03": lambda: [_seen(settings) if "02" in numbers else _controls("03", settings, prices, normals)],
-        "04": lambda: _cells("04", size.cells, size, prices),
-        "05": lambda: _cells("05", size.sweep, size, prices),
-        "06": lambda: _mechanism(size, prices),
+        "02": lambda: [*_calibration("02", settings, prices, normals), _options(settings, prices, normals, n_options)],
+        "03": lambda: seen if "02" in numbers else _calibration("03", settings, prices, normals),
+        "04": lambda: _cells("04", size.cells, [], size, prices),
+        "05": lambda: _cells("05", size.sweep, first, size, prices),
+        "06": lambda: _mechanism(before, size, prices),
         "07": lambda: _proxies(settings, prices, turntable),
     }
     found = [makers[one]() if one in makers else [Step(one, UNCOUNTED.get(one, "no model"))] for one in numbers]
@@ -120,10 +132,20 @@ def _protocol(settings: Profile, prices: Prices) -> list[Step]:
     spent = sum(prices.ask(prompt(layout), len(ORDERS) * n) for _, layout in sorted(shown))
     spent += prices.ask(prompt(), len(ORDERS), images * n)
     questions = 2 * len(ORDERS) * (n * len(shown) + 1)
-    return [Step("01", "one verdict, three failure modes", n, 0, questions, 0, spent, RECORD * questions)]
+    walk = Step("01", "walk through the generator", 1, 1, 0, 0, prices.sample())
+    return [walk, Step("01", "one verdict, three failure modes", n, 0, questions, 0, spent, RECORD * questions)]
 
 
 CONTROL_PAIRS = comb(1 + N_GRADED, 2) + N_TWINS + 1  # of an object; see `lib.study.pairs.cases`
+
+
+def _calibration(number: str, settings: Profile, prices: Prices, layout: str) -> list[Step]:
+    """Controls of known damage, and the generator's pairs; see `lib.study.generated.compared`."""
+    n, asked = settings.n_evaluated, prompt()
+    each = len(ORDERS) * n * len(COMPARED)
+    spent = n * (3 * prices.sample() + prices.sample(LARGE) + prices.sample(SMALL)) + prices.ask(asked, each, 5 * n)
+    generated = Step(number, GENERATED, n, 5 * n, 2 * each, 0, spent, 5 * n * prices.kept() + 2 * each * RECORD)
+    return [_controls(number, settings, prices, layout), generated]
 
 
 def _controls(number: str, settings: Profile, prices: Prices, layout: str) -> Step:
@@ -132,10 +154,6 @@ def _controls(number: str, settings: Profile, prices: Prices, layout: str) -> St
     each = len(ORDERS) * n * CONTROL_PAIRS
     kept = 2 * each * RECORD + images * 3 * (2 * settings.tile) ** 2
     return Step(number, "controls", n, 0, 2 * each, 0, prices.ask(asked, each, images), kept)
-
-
-def _seen(settings: Profile) -> Step:
-    return Step("03", "the answers of 02", settings.n_judged)
 
 
 def _options(settings: Profile, prices: Prices, layout: str, n_options: int) -> Step:
@@ -157,41 +175,51 @@ def _regimes(cells: Iterable[Cell]) -> set[tuple]:
     return {(cell.severity, cell.kinds) for cell in cells}
 
 
-def _cells(number: str, cells: Sequence[Cell], size: StudySize, prices: Prices) -> list[Step]:
-    """What the cells learn from, their trainings, their evaluation; see `lib.study.lessons`, `lib.study.adaptation`."""
-    return [
-        _examples(number, cells, size, prices),
-        _trainings(number, cells, size, prices),
-        _evaluation(number, cells, size, prices),
-    ]
+def _cells(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: StudySize, prices: Prices) -> list[Step]:
+    """What cells learn from, their trainings and evaluation; `done` were made before (`lib.study.lessons`)."""
+    new = [cell for cell in cells if cell not in done]
+    if not new:
+        return [Step(number, "the samples and answers of 04", size.n_eval)]
+    learning = [_examples(number, new, done, size, prices), _trainings(number, new, size, prices)]
+    return [*learning, _evaluation(number, new, done, size, prices)]
 
 
-def _examples(number: str, cells: Sequence[Cell], size: StudySize, prices: Prices) -> Step:
-    learns = {
-        what: _regimes(c for c in cells if METHODS[c.method].learns == what) for what in (*FORWARDS, "conditions")
-    }
-    pairs, clean = size.n_train * len(learns["pairs"]), size.n_train * bool(learns["clean"])
-    photos = REPAIR_PHOTOS * size.n_train * (1 + len(learns["conditions"])) if learns["conditions"] else 0
-    samples, questions = 2 * pairs + clean, len(ORDERS) * pairs
-    spent = prices.ask(prompt(), questions, 2 * pairs, "X") if pairs else 0.0
-    spent += clean and clean * prices.sample(LARGE)
-    spent += pairs and pairs * (prices.sample(LARGE) + prices.sample(SMALL))
-    spent += photos and photos * prices.encode()
+def _examples(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: StudySize, prices: Prices) -> Step:
+    def new(what: str) -> int:
+        """Regimes whose samples are drawn to learn from."""
+        learning, learned = ([c for c in part if METHODS[c.method].learns == what] for part in (cells, done))
+        return len(_regimes(learning) - _regimes(learned))
+
+    pairs, photos = size.n_train * new("pairs"), size.n_train * (bool(new("clean")) + new("online"))
+    questions = len(ORDERS) * pairs
+    spent = pairs and pairs * prices.sample(SMALL) + prices.ask(prompt(), questions, 2 * pairs, "X")
+    spent += (pairs + photos) and (pairs + photos) * prices.sample(LARGE)
+    samples = 2 * pairs + photos
     kept = samples * prices.kept() + questions * RECORD
     return Step(number, "training examples", size.n_train, samples, questions, 0, spent, kept)
 
 
 def _trainings(number: str, cells: Sequence[Cell], size: StudySize, prices: Prices) -> Step:
-    trained = [cell for cell in cells if METHODS[cell.method].learns]
-    forwards = [(FORWARDS.get(METHODS[cell.method].learns, 0), cell.stage) for cell in trained]
-    spent = sum(size.steps * size.batch * passes * prices.flow(stage) for passes, stage in forwards if passes)
-    return Step(number, "training", size.n_train, 0, 0, len(trained), spent)
+    trained = [(cell, learns) for cell in cells if (learns := METHODS[cell.method].learns)]
+    spent, rounds, n = 0.0, 0, size.n_train
+    for cell, learns in trained:
+        if learns == "conditions":
+            spent += 2 * REPAIR_PHOTOS * n * prices.encode()
+            spent += (PASSES - 1) * REPAIR_STEPS * size.steps * RepairRecipe.batch * prices.repair()
+        else:
+            asks = OBJECTIVES[RECIPES[cell.method].method]
+            passes = len(asks.reads) * (PASSES + asks.base)
+            spent += n * prices.encode() + size.steps * LoraRecipe.batch * passes * prices.flow(cell.stage)
+        rounds += ceil(size.steps / EVERY) if learns == "online" else 0
+    drawn = 2 * rounds * min(PHOTOS, n)  # two of a photo, compared in both orders
+    spent += drawn and drawn * prices.sample() + prices.ask(prompt(), drawn, drawn, "X")
+    return Step(number, "training", n, drawn, drawn, len(trained), spent, drawn * RECORD)
 
 
-def _evaluation(number: str, cells: Sequence[Cell], size: StudySize, prices: Prices) -> Step:
+def _evaluation(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: StudySize, prices: Prices) -> Step:
     """For every regime the base, another seed, a small budget; for every cell the adapted, or `BEST_OF` of the base."""
-    regimes, best = _regimes(cells), sum(cell.stage == SAMPLING for cell in cells)
-    clean = CLEAN not in {severity for severity, _ in regimes}  # the headroom needs its samples
+    regimes, best = _regimes(cells) - _regimes(done), sum(cell.stage == SAMPLING for cell in cells)
+    clean = not done and CLEAN not in {severity for severity, _ in regimes}  # the headroom needs its samples
     whole = size.n_eval * (len(cells) - best + 2 * len(regimes) + clean + (BEST_OF - 2) * best)
     small = size.n_eval * len(regimes)
     pairs = size.n_eval * (len(cells) + sum(2 + (severity != CLEAN) for severity, _ in regimes))
@@ -204,6 +232,19 @@ def _evaluation(number: str, cells: Sequence[Cell], size: StudySize, prices: Pri
     return Step(number, "evaluation", size.n_eval, whole + small, questions, 0, spent, kept)
 
 
-def _mechanism(size: StudySize, prices: Prices) -> list[Step]:
-    samples = size.n_eval * size.probes
-    return [Step("06", "wash-out", size.n_eval, samples, 0, 0, samples * prices.sample(), samples * prices.kept())]
+def _mechanism(done: Sequence[Cell], size: StudySize, prices: Prices) -> list[Step]:
+    """Adapters that the notebooks before have not made, and samples at other scales and budgets."""
+    new = [cell for cell in dict.fromkeys([*FLOWS, *LOCUS, *PROBED, *REPAIRS]) if cell not in done]
+    steps = [_examples("06", new, done, size, prices), _trainings("06", new, size, prices)] if new else []
+    drawn = size.n_eval * len(set(new) & {*LOCUS, *REPAIRS} | _regimes([*LOCUS, *REPAIRS]) - _regimes(done))
+    questions = len(ORDERS) * size.n_eval * len(set(new) & {*FLOWS})
+    spent = drawn and drawn * prices.sample()
+    spent += questions and prices.ask(prompt(), questions, 2 * questions / len(ORDERS), "Y")
+    kept = drawn * prices.kept() + questions * RECORD
+    if drawn:
+        steps.append(Step("06", "saturation, locus", size.n_eval, drawn, questions, 0, spent, kept))
+    some = ceil(size.n_eval / SHARE)
+    scaled, each = some * (len(FLOWS) * (len(SCALES) - 1) + (not done)), some * (len(FLOWS) + 2)
+    spent = scaled * prices.sample() + each * sum(prices.sample({"steps": number}) for number in STEPS)
+    samples = scaled + each * len(STEPS)  # adapted, and of the base with two seeds
+    return [*steps, Step("06", "wash-out", some, samples, 0, 0, spent, samples * prices.kept())]

@@ -9,8 +9,8 @@ import torch
 import trimesh
 from PIL import Image
 
-from lib.generator.examine import generator
 from lib.generator.figures import view
+from lib.generator.loading import generator
 from lib.renderers.cameras import Camera
 from lib.renderers.montage import judge_montage, splat_montage
 from lib.study.samples import Sampler

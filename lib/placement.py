@@ -1,0 +1,45 @@
+"""The GPU holds one model at a time, so that a card need be no larger than the largest: the others wait on the host.
+
+On a CPU nothing moves and nothing is computed twice.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+_there: list[nn.Module] = []  # what is on the GPU
+
+
+def best_device() -> torch.device:
+    """A GPU where torch can use one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resident(device: torch.device, *modules: nn.Module):
+    """Moves modules to a GPU, and what was there before to the host; without modules nothing is left there."""
+    if device.type == "cpu":
+        return
+    leaving = [module for module in _there if module not in modules]
+    _there[:] = modules
+    for module in leaving:
+        module.to("cpu")
+    torch.cuda.empty_cache()
+    for module in modules:
+        module.to(device)
+
+
+@contextmanager
+def recomputed(blocks: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+    """Training in little memory: on a GPU, what blocks compute is computed again for the gradient instead of kept."""
+    changed = [] if device.type == "cpu" else list(blocks)
+    for block in changed:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in changed:
+            del block.forward
