@@ -219,7 +219,7 @@ def test_the_notebook_goes_from_nothing_to_a_generator_with_a_card_and_its_table
     assert "evidence about the real model" in text
     assert "stage slat vae" in text
     assert "structure IoU" in text
-    assert len(list((tmp_path / "figures_dir").glob("*.png"))) == 2
+    assert len(list((tmp_path / "figures_dir").glob("*.png"))) == 3
 
 
 def test_severities_are_where_the_loss_has_gone_its_share_of_the_way():
@@ -228,7 +228,7 @@ def test_severities_are_where_the_loss_has_gone_its_share_of_the_way():
     found = severity.named_severities(curve)
     wanted = {name: 0.2 + share * 0.6 for name, share in severity.REACHED.items()}
     assert wanted == pytest.approx({"mild": 0.32, "medium": 0.47, "severe": 0.62})
-    assert found == {"mild": 0.31, "medium": 0.39, "severe": 0.52}, "0.28 after 0.3 is chance"
+    assert found == {"mild": 0.3, "medium": 0.4, "severe": 0.5}, "0.28 after 0.3 is chance"
 
 
 def test_severity_objects_are_no_ones_training_objects_and_no_test_objects():

@@ -91,7 +91,7 @@ def test_a_judge_that_is_new_sees_the_pictures_and_one_on_record_needs_none(samp
 
     def asked():
         fresh = Sampler(sampler.settings, workers=1)
-        pair = Pair(*map(fresh.candidate, requests))
+        pair = Pair(*(fresh.candidate(one, "montage") for one in requests))
         return judge_pairs(judge, [pair], answers, fresh.prepare)[0].outcome
 
     assert asked() == "flip"

@@ -22,6 +22,7 @@ from lib.stats.bootstrap import mean_by_object
 FIRST = 3_000_000  # of the training split: the generator, the judges and the adapters learn from others
 GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 REACHED = {"mild": 0.2, "medium": 0.45, "severe": 0.7}  # of the way from a clean photo to one of another object
+DIGIT = 0.05  # closer than the intervals of the curve allow
 OTHER = "other object"
 
 
@@ -43,7 +44,7 @@ def severity_curve(folder: Path, objects: int, seed: int, scratch: Path, workers
 
 
 def named_severities(curve: pd.DataFrame) -> dict[str, float]:
-    """Where the loss has gone the shares `REACHED` of the way from clean to another object's photo, to two digits.
+    """Where the loss has gone the shares `REACHED` of the way from clean to another object's photo, to `DIGIT`.
 
     The curve is first made to rise (the running maximum), for chance may let a worse photo do better.
     """
@@ -52,7 +53,9 @@ def named_severities(curve: pd.DataFrame) -> dict[str, float]:
     clean, other = rising[0], float(curve[curve.severity == OTHER].loss.iloc[0])
     wanted = {name: clean + share * (other - clean) for name, share in REACHED.items()}
     grid = measured.severity.to_numpy(float)
-    return {name: round(float(np.interp(loss, rising, grid)), 2) for name, loss in wanted.items()}
+    return {
+        name: round(DIGIT * round(float(np.interp(loss, rising, grid)) / DIGIT), 2) for name, loss in wanted.items()
+    }
 
 
 def _losses(folder: Path, weights: str, index: int, seed: int, grid: Sequence[float]) -> list[float]:

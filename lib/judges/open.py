@@ -1,11 +1,9 @@
 """A judge by its name: a folder, a hub id, or a model on a server."""
 
-from pathlib import Path
-
 from lib.errors import BadInput
 from lib.judges.served import ServedJudge
 from lib.judges.vlm import VLMJudge
-from lib.profiles import ROOT
+from lib.profiles import find_folder
 
 
 def open_judge(name: str, layout: str = "montage") -> VLMJudge | ServedJudge:
@@ -16,8 +14,8 @@ def open_judge(name: str, layout: str = "montage") -> VLMJudge | ServedJudge:
     name = str(name)
     if name.startswith(("http://", "https://")):
         return ServedJudge(name, layout)
-    folder = next((place for place in (Path(name), ROOT / name) if place.is_dir()), None)
-    if folder is None and name.count("/") != 1:  # a hub id is owner/name
+    place = find_folder(name)
+    if isinstance(place, str) and name.count("/") != 1:  # a hub id is owner/name
         remedy = "Use the folder of a vision-language model, its hub id, or a server's http://host:8000/v1#model"
         raise BadInput("judge", f"{name!r} is neither a folder nor a hub id", remedy)
-    return VLMJudge(folder or name, layout)
+    return VLMJudge(place, layout)

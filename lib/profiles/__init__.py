@@ -29,6 +29,7 @@ class Profile:
     generator: str  # a folder, from the repository's root, or a hub id
     judge_x: str  # the training judge, likewise, or a server as http://host:8000/v1#model
     judge_y: str  # the evaluation judge, likewise
+    layout: str  # in which generated samples are judged: a name of `lib.judges.prompts.LAYOUTS`
     data_dir: str  # folder of meshes to take objects from; "" is procedural furniture
 
     @property

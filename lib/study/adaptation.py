@@ -19,10 +19,11 @@ from lib.study.lessons import School
 from lib.study.online import training_judge
 from lib.study.pairs import CLEAR, NO_GAP, answer_frame
 from lib.study.records import Records
-from lib.study.samples import SMALL, Request, Sampler
+from lib.study.samples import Request, Sampler
 from lib.study.subjects import CLEAN, Subject
 
 UNPRINTED = "curve", "each_before", "each_after"  # of an adapter's record
+GATED = "severe"  # photos against whose samples judge Y has to prefer those of clean ones, in every regime
 HEADROOM = "headroom"  # clean photo against degraded: all that repair could gain
 
 
@@ -40,8 +41,8 @@ class Study:
     @classmethod
     def open(cls, settings: Profile, workers: int = -1) -> "Study":
         """From a profile. Raises BadInput where the two judges are relatives, or a model is missing."""
-        training = training_judge(settings.judge_x)
-        scorer = Scorer(EvaluationJudge(open_judge(settings.judge_y)), training)
+        training = training_judge(settings.judge_x, settings.layout)
+        scorer = Scorer(EvaluationJudge(open_judge(settings.judge_y, settings.layout)), training)
         sampler, evaluated = Sampler(settings, workers), generated_subjects(settings)
         labels = Records(settings.records_dir / "labels.jsonl")
         school = School(sampler, Workshop(sampler), training, labels, evaluated)
@@ -106,12 +107,12 @@ class Study:
         ]
 
     def control_pairs(self, cells: Sequence[Cell]) -> list[tuple[str, Request, Request]]:
-        """The controls of every regime among the cells: the base against 2 steps without guidance (clear gap), against
-        another seed (no gap), and the clean photo's sample against it (headroom)."""
-        pairs = []
+        """The controls of every regime among the cells, all of the base: the clean photo's sample against that of the
+        severe one (clear gap), two seeds (no gap), the clean photo's sample against the regime's own (headroom)."""
+        pairs, bad = [], self.base(GATED)
         for severity, kinds in dict.fromkeys((cell.severity, cell.kinds) for cell in cells):
-            for base, clean in zip(self.base(severity, kinds), self.base(), strict=True):
-                pairs.append((control(CLEAR, severity, kinds), base, replace(base, **SMALL)))
+            for base, clean, worst in zip(self.base(severity, kinds), self.base(), bad, strict=True):
+                pairs.append((control(CLEAR, severity, kinds), clean, worst))
                 pairs.append((control(NO_GAP, severity, kinds), base, replace(base, seed=base.seed + 1)))
                 if severity != CLEAN:
                     pairs.append((control(HEADROOM, severity, kinds), clean, base))

@@ -22,7 +22,7 @@ from lib.study.tables import replacing
 from lib.study.validity import validity
 from lib.trellis.pipeline import Pipeline, Sample
 
-MONTAGE = "montage"
+MONTAGE, WITH_PHOTO = "montage", "montage_ref"  # the same picture of a candidate, without and with the photo before it
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from lib.profiles import Profile
 from lib.study import labels, own_plots
 from lib.study.adaptation import Study
 from lib.study.cells import Cell
+from lib.study.drawing import pictures
 from lib.study.own import Shown
-from lib.study.samples import MONTAGE
 from lib.study.tables import replacing
 
 NAMES = "A, adapted", "B, base"
@@ -51,7 +51,7 @@ def judged(
         study.sampler.provide([one for pair in pairs for one in pair])
         for pair in pairs:
             name = pair[0].subject.item.id
-            montages = (study.sampler.candidate(one).images[MONTAGE][0] for one in pair)
+            montages = (pictures(study.sampler.drawn(one).mesh, study.settings.tile)[0] for one in pair)
             pictures = [Picture(image).pixels for image in (pair[0].photo(), *montages)]
             better = BETTER.get(np.sign(true.f_score_a[name] - true.f_score_b[name]), "")
             answer = said.outcome[name], float(said.p_ab[name]), float(said.p_ba[name])

@@ -36,25 +36,36 @@ def compared(subject: Subject, seed: int) -> dict[str, tuple[Request, Request]]:
     }
 
 
-def generated_cases(sampler: Sampler, given: Sequence[Subject], seed: int) -> tuple[list[Case], pd.DataFrame]:
-    """All pairs, of which `a` is the first, and the truth about them, one row a pair.
+def generated_cases(
+    sampler: Sampler, given: Sequence[Subject], seed: int, layouts: Sequence[str] = ()
+) -> tuple[list[Case], pd.DataFrame]:
+    """All pairs in every layout (none: the profile's), of which `a` is the first, and the truth, one row a pair.
 
     The gap is in view error, as everywhere. Columns of the truth: case, object; f_score, chamfer, view, share and
     validity of either side, as `f_score_a`. What is not on record is drawn.
     """
     pairs = [(name, *pair) for subject in given for name, pair in compared(subject, seed).items()]
-    return make_cases(sampler, pairs)
+    cases, truth = make_cases(sampler, pairs)
+    if layouts:
+        cases = [case for layout in layouts for case in make_cases(sampler, pairs, layout)[0]]
+    return cases, truth
 
 
-def make_cases(sampler: Sampler, pairs: Sequence[tuple[str, Request, Request]]) -> tuple[list[Case], pd.DataFrame]:
-    """Cases and truth, as `generated_cases`, of any pairs (name, a, b) of requests for the same object."""
+def make_cases(
+    sampler: Sampler, pairs: Sequence[tuple[str, Request, Request]], layout: str = ""
+) -> tuple[list[Case], pd.DataFrame]:
+    """Cases and truth, as `generated_cases`, of any pairs (name, a, b) of requests for the same object.
+
+    layout: "" is the profile's. A layout with a photo shows the clean one, whatever photo the samples were made from.
+    """
+    layout = layout or sampler.settings.layout
     requests = [request for _, a, b in pairs for request in (a, b)]
     measured = sampler.measured(requests).drop(columns=["key", "seed", "object"])
     sides = [measured[side::2].reset_index(drop=True).add_suffix(f"_{name}") for side, name in enumerate("ab")]
     names = {"case": [name for name, *_ in pairs], "object": [a.subject.item.id for _, a, _ in pairs]}
     truth = pd.DataFrame(names).join(sides)
     cases = [
-        Case(name, "montage", Pair(sampler.candidate(a), sampler.candidate(b), a.subject.photo()), gap)
+        Case(name, layout, Pair(sampler.candidate(a, layout), sampler.candidate(b, layout), a.subject.photo()), gap)
         for (name, a, b), gap in zip(pairs, truth.view_b - truth.view_a, strict=True)
     ]
     return cases, truth
@@ -72,18 +83,23 @@ def truth_wins(part: pd.DataFrame, seed: int) -> dict:
 
 
 def generated_table(answers: pd.DataFrame, truth: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """`controls_table` of the generator's pairs, with the truth beside the judge.
+    """`controls_table` of the generator's pairs in each layout, with the truth beside the judge.
 
     truth, truth_chamfer: see `truth_wins`. agrees: of the consistent verdicts, the share that names the side with the
     higher F-score.
     """
-    table = controls_table(answers, seed, COMPARED).rename(columns={"control": "pairs"})
+    tables = [
+        controls_table(part, seed, COMPARED).assign(layout=layout)
+        for layout, part in answers.groupby("layout", sort=False)
+    ]
+    table = pd.concat(tables, ignore_index=True).rename(columns={"control": "pairs"})
+    table.insert(0, "layout", table.pop("layout"))
     known = {name: truth_wins(part, seed) for name, part in truth.groupby("case")}
     both = answers.merge(truth, on=["case", "object"])
     right = np.where(both.f_score_a > both.f_score_b, WIN, LOSS)
     agrees = {
         key: named("agrees", share(part, part.outcome == right[part.index], seed, part.outcome.isin((WIN, LOSS))))
-        for key, part in both.groupby(["judge", "case"])
+        for key, part in both.groupby(["layout", "judge", "case"])
     }
-    beside = [known[row.pairs] | agrees[row.judge, row.pairs] for row in table.itertuples()]
+    beside = [known[row.pairs] | agrees[row.layout, row.judge, row.pairs] for row in table.itertuples()]
     return table.join(pd.DataFrame(beside, index=table.index))

@@ -144,7 +144,7 @@ class School:
     def _loop(self) -> Loop:
         settings = self.sampler.settings
         digest = Records.key(self.judge.judge.settings)
-        return Loop(settings.judge_x, digest, self.records.path, settings.tile, settings.fill_interior)
+        return Loop(settings.judge_x, settings.layout, digest, self.records.path, settings.tile, settings.fill_interior)
 
 
 def label_table(school: School, cells: Sequence[Cell]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from lib.judges.candidates import Candidate, Pair
 from lib.judges.open import open_judge
 from lib.judges.roles import TrainingJudge, label
 from lib.stats.estimands import LOSS, WIN
-from lib.study.drawing import MONTAGE, pictures
+from lib.study.drawing import pictures
 from lib.study.records import Records
 from lib.trellis.pipeline import Pipeline, Sample
 
@@ -36,6 +36,7 @@ class Loop:
     """The judge that is asked while a flow learns, and how often."""
 
     judge: str  # as `lib.judges.open.open_judge` takes it
+    layout: str  # that it is asked in
     settings: str  # digest of all of it that can change an answer
     records: Path  # of its answers
     tile: int  # of the pictures that it sees
@@ -54,9 +55,9 @@ class Shown:
 
 
 @lru_cache(maxsize=1)
-def training_judge(name: str) -> TrainingJudge:
+def training_judge(name: str, layout: str) -> TrainingJudge:
     """Judge X by its name, opened once a process. Raises BadInput where it cannot be opened."""
-    return TrainingJudge(open_judge(name))
+    return TrainingJudge(open_judge(name, layout))
 
 
 class OnlinePairs:
@@ -81,7 +82,7 @@ class OnlinePairs:
         drawn = [[self._sample(one, step, one.seed + 2 * turn + other) for other in range(2)] for one in chosen]
         both = [(one, *pair) for one, pair in zip(chosen, drawn, strict=True) if None not in pair]
         pairs = [Pair(a, b, one.photo) for one, (_, a), (_, b) in both]
-        said = label(training_judge(self.loop.judge), pairs, Records(self.loop.records))
+        said = label(training_judge(self.loop.judge, self.loop.layout), pairs, Records(self.loop.records))
         alone(self.pipeline)  # the judge may have had the GPU
         found = []
         for (one, (a, _), (b, _)), verdict in zip(both, said, strict=True):
@@ -103,7 +104,9 @@ class OnlinePairs:
         if (mesh := surface_of(sample)) is None:
             return None
         facts = {"adapter": self.adapter, "stage": self.stage, "step": step, "seed": seed}
-        return sample, Candidate(one.object, {MONTAGE: pictures(mesh, self.loop.tile)}, facts)
+        return sample, Candidate(
+            one.object, {self.loop.layout: pictures(mesh, self.loop.tile, self.loop.layout)}, facts
+        )
 
     def _latent(self, sample: Sample) -> Latent:
         if self.stage == "structure":

@@ -21,7 +21,7 @@ from lib.data.degrade import KINDS
 from lib.generator.loading import find_generator
 from lib.judges.candidates import Candidate, Pair
 from lib.profiles import Profile, find_folder
-from lib.study.drawing import MONTAGE, Drawn, Task, draw, pictures, read
+from lib.study.drawing import MONTAGE, WITH_PHOTO, Drawn, Task, draw, pictures, read
 from lib.study.records import Records
 from lib.study.subjects import CLEAN, Subject, photo_digest
 
@@ -100,10 +100,10 @@ class Sampler:
         self.provide([request])
         return read(self.file(request))
 
-    def candidate(self, request: Request, layout: str = MONTAGE) -> Candidate:
+    def candidate(self, request: Request, layout: str) -> Candidate:
         """A sample that is on record, as a judge sees it; its picture is made when a judge looks at it."""
         key = self.key(request)
-        digests = {MONTAGE: [self.records[key]["montage"]]}
+        digests = {name: [self.records[key]["montage"]] for name in (MONTAGE, WITH_PHOTO)}
         return Candidate(request.subject.item.id, _Pictures(self, request, layout), {"sample": key}, digests)
 
     def photo_digest(self, request: Request) -> str:

@@ -14,6 +14,7 @@ from lib.adapters.train import LoraRecipe
 from lib.judges.prompts import WORDINGS, Prompt, prompt
 from lib.judges.protocol import ORDERS
 from lib.profiles import Profile
+from lib.study.adaptation import GATED
 from lib.study.cells import BEST_OF, BOTH, METHODS, SAMPLING, SLAT, STRUCTURE, Cell
 from lib.study.failures import MODES
 from lib.study.generated import COMPARED
@@ -141,10 +142,12 @@ CONTROL_PAIRS = comb(1 + N_GRADED, 2) + N_TWINS + 1  # of an object; see `lib.st
 
 def _calibration(number: str, settings: Profile, prices: Prices, layout: str) -> list[Step]:
     """Controls of known damage, and the generator's pairs; see `lib.study.generated.compared`."""
-    n, asked = settings.n_evaluated, prompt()
+    n, layouts = settings.n_evaluated, {"02": ("montage", "montage_ref")}.get(number, (settings.layout,))
     each = len(ORDERS) * n * len(COMPARED)
-    spent = n * (3 * prices.sample() + prices.sample(LARGE) + prices.sample(SMALL)) + prices.ask(asked, each, 5 * n)
-    generated = Step(number, GENERATED, n, 5 * n, 2 * each, 0, spent, 5 * n * prices.kept() + 2 * each * RECORD)
+    spent = n * (3 * prices.sample() + prices.sample(LARGE) + prices.sample(SMALL))
+    spent += sum(prices.ask(prompt(one), each, 5 * n) for one in layouts)
+    asked = 2 * each * len(layouts)
+    generated = Step(number, GENERATED, n, 5 * n, asked, 0, spent, 5 * n * prices.kept() + asked * RECORD)
     return [_controls(number, settings, prices, layout), generated]
 
 
@@ -217,19 +220,17 @@ def _trainings(number: str, cells: Sequence[Cell], size: StudySize, prices: Pric
 
 
 def _evaluation(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: StudySize, prices: Prices) -> Step:
-    """For every regime the base, another seed, a small budget; for every cell the adapted, or `BEST_OF` of the base."""
+    """For every regime the base and another seed; for every cell the adapted, or `BEST_OF` of the base."""
     regimes, best = _regimes(cells) - _regimes(done), sum(cell.stage == SAMPLING for cell in cells)
-    clean = not done and CLEAN not in {severity for severity, _ in regimes}  # the headroom needs its samples
-    whole = size.n_eval * (len(cells) - best + 2 * len(regimes) + clean + (BEST_OF - 2) * best)
-    small = size.n_eval * len(regimes)
+    others = set() if done else {CLEAN, GATED} - {severity for severity, _ in regimes}  # the controls compare these
+    samples = size.n_eval * (len(cells) - best + 2 * len(regimes) + len(others) + (BEST_OF - 2) * best)
     pairs = size.n_eval * (len(cells) + sum(2 + (severity != CLEAN) for severity, _ in regimes))
     rivals = size.n_eval * comb(BEST_OF, 2) * best
-    spent = whole * prices.sample() + small * prices.sample(SMALL)
-    spent += prices.ask(prompt(), len(ORDERS) * pairs, whole + small, "Y")
+    spent = samples * prices.sample() + prices.ask(prompt(), len(ORDERS) * pairs, samples, "Y")
     spent += prices.ask(prompt(), len(ORDERS) * rivals, BEST_OF * size.n_eval * best, "X") if best else 0
     questions = len(ORDERS) * (pairs + rivals)
-    kept = (whole + small) * prices.kept() + questions * RECORD
-    return Step(number, "evaluation", size.n_eval, whole + small, questions, 0, spent, kept)
+    kept = samples * prices.kept() + questions * RECORD
+    return Step(number, "evaluation", size.n_eval, samples, questions, 0, spent, kept)
 
 
 def _mechanism(done: Sequence[Cell], size: StudySize, prices: Prices) -> list[Step]:
