@@ -151,7 +151,7 @@ def test_online_pairs_that_all_flip_teach_nothing(study, monkeypatch):
 def test_the_last_pairs_stay_where_a_round_has_none(monkeypatch):
     rounds = iter([[], ["first"], [], ["second"]])
     monkeypatch.setattr(OnlinePairs, "_round", lambda *_: next(rounds))
-    pool = OnlinePairs(None, [], "slat", "", Loop("", "", None, 8, True, every=2))
+    pool = OnlinePairs(None, [], "slat", "", Loop("", "montage", "", None, 8, True, every=2))
     assert [pool(step) for step in range(8)] == [[]] * 2 + [["first"]] * 4 + [["second"]] * 2
 
 

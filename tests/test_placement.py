@@ -153,8 +153,8 @@ def test_without_a_gpu_and_for_the_examination_the_generator_is_on_the_cpu_in_fl
 def test_a_flow_that_learns_online_is_back_on_the_gpu_after_the_judge(monkeypatch):
     events = []
     monkeypatch.setattr(online, "label", lambda *_: events.append("judge") or [])
-    monkeypatch.setattr(online, "training_judge", lambda _: None)
+    monkeypatch.setattr(online, "training_judge", lambda *_: None)
     monkeypatch.setattr(online, "alone", lambda pipeline: events.append(pipeline))
-    loop = online.Loop("judge", "settings", ROOT / "nowhere.jsonl", 56, True)
+    loop = online.Loop("judge", "montage", "settings", ROOT / "nowhere.jsonl", 56, True)
     assert online.OnlinePairs("pipeline", [], "slat", "adapter", loop)(0) == []
     assert events == ["judge", "pipeline"]
