@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
