@@ -158,19 +158,17 @@ def test_the_gallery_says_what_was_answered_and_what_is_true():
     assert [figure.axes[index].get_ylabel() for index in (0, 3, 6)] == ["photo", "A, adapted", "B, base"]
 
 
-def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_1():
+def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_1(monkeypatch):
     def request(name, shade):
         item = SimpleNamespace(item=SimpleNamespace(id=name))
         return SimpleNamespace(subject=item, photo=lambda: Image.new("RGB", (4, 4), "red"), shade=shade)
 
     names = ["chair", "sofa", "lamp"]
     seen = []
-    sampler = SimpleNamespace(
-        provide=seen.extend,
-        candidate=lambda one: SimpleNamespace(images={"montage": [np.full((4, 4, 3), one.shade, np.uint8)]}),
-    )
+    monkeypatch.setattr(gallery, "pictures", lambda mesh, tile: [np.full((2 * tile, 2 * tile, 3), mesh, np.uint8)])
     study = SimpleNamespace(
-        sampler=sampler,
+        settings=SimpleNamespace(tile=2),
+        sampler=SimpleNamespace(provide=seen.extend, drawn=lambda one: SimpleNamespace(mesh=one.shade)),
         adapted=lambda cell: [request(name, 200) for name in names],
         base=lambda severity, kinds: [request(name, 100) for name in names],
     )

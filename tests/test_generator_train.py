@@ -139,6 +139,6 @@ def test_the_recipe_fits_the_repository_and_the_study():
     size = sum(tensor.numel() for network in [*networks, conditioner.model] for tensor in network.state_dict().values())
     assert 2 * size < 24e6
     params = RECIPE.structure_sampler["params"]
-    assert params["steps"] == 25
+    assert params["steps"] <= 25
     assert params["cfg_strength"] > 0
     assert set(sum(train.BRANCHES, ())) == set(train.STAGES)

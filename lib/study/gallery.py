@@ -52,10 +52,10 @@ def judged(
         for pair in pairs:
             name = pair[0].subject.item.id
             montages = (pictures(study.sampler.drawn(one).mesh, study.settings.tile)[0] for one in pair)
-            pictures = [Picture(image).pixels for image in (pair[0].photo(), *montages)]
+            shown = [Picture(image).pixels for image in (pair[0].photo(), *montages)]
             better = BETTER.get(np.sign(true.f_score_a[name] - true.f_score_b[name]), "")
             answer = said.outcome[name], float(said.p_ab[name]), float(said.p_ba[name])
-            entries.append(Entry(name, *pictures, labels.row(cell), *answer, better))
+            entries.append(Entry(name, *shown, labels.row(cell), *answer, better))
     return entries
 
 
