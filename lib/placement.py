@@ -19,6 +19,17 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def choose_device(name: str) -> torch.device:
+    """`best_device` for "auto", else the device of that name."""
+    return best_device() if name == "auto" else torch.device(name)
+
+
+def one_thread():
+    """For worker processes, which on a CPU are as many as its cores: torch gets one thread in this process."""
+    if best_device().type == "cpu":
+        torch.set_num_threads(1)
+
+
 def resident(device: torch.device, *modules: nn.Module):
     """Moves modules to a GPU, and what was there before to the host; without modules nothing is left there."""
     if device.type == "cpu":

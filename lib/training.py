@@ -78,6 +78,12 @@ def fit(
     return pd.DataFrame(curve)
 
 
+def open_scratch(folder: Path):
+    """A folder for data and checkpoints, which git does not see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
+
+
 def outdated(file: Path, checkpoint: Path) -> bool:
     """Whether what was made with a checkpoint's weights is missing or older than the last training step."""
     return not file.exists() or file.stat().st_mtime < checkpoint.stat().st_mtime

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from lib.errors import BadInput
-from lib.placement import best_device, resident
+from lib.placement import choose_device, resident
 from lib.trellis.checkpoints import find_file, read_json
 from lib.trellis.conditioning import PUBLISHED_NAMES
 from lib.trellis.pipeline import DECODERS, REQUIRED, Pipeline, load_pipeline
@@ -60,7 +60,7 @@ def generator(folder: Path, weights: str, device: str = "auto") -> Pipeline:
 
     device: "auto" is a GPU where there is one. The examination of a miniature keeps to the CPU, in float32.
     """
-    return alone(_loaded(folder, weights, best_device() if device == "auto" else torch.device(device)))
+    return alone(_loaded(folder, weights, choose_device(device)))
 
 
 def alone(pipeline: Pipeline) -> Pipeline:

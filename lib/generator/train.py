@@ -30,7 +30,8 @@ from lib.generator.recipe import Recipe
 from lib.generator.slat import NORMALIZATION, train_mesh_decoder, train_slat_vae
 from lib.generator.slat_flow import train_slat_flow
 from lib.generator.structure import train_structure_flow, train_structure_vae
-from lib.training import seeded
+from lib.placement import choose_device
+from lib.training import open_scratch, seeded
 from lib.trellis.checkpoints import build_model, load_model, save_model
 from lib.trellis.conditioning import load_conditioner
 from lib.trellis.pipeline import DECODERS, REQUIRED
@@ -64,7 +65,7 @@ def train_generator(
     one a core; with more than one, and no GPU, both branches are trained side by side.
     """
     make_data(recipe, scratch, workers)
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(choose_device(device))
     together = device == "cpu" and (workers if workers > 0 else cpu_count()) > 1
     made, run = scratch / "weights", delayed(train_stages)
     curves = Parallel(2 if together else 1)(run(names, recipe, scratch, made, start, device) for names in BRANCHES)
@@ -74,8 +75,7 @@ def train_generator(
 
 def make_data(recipe: Recipe, scratch: Path, workers: int = -1) -> Collection:
     """The training objects, sampled where they are missing."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / ".gitignore").write_text("*\n")
+    open_scratch(scratch)
     return Collection(recipe.data, write_collection(recipe, scratch / "data", workers))
 
 

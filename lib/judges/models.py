@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.utils import cached_file
 
 from lib.errors import BadInput
-from lib.placement import best_device
+from lib.placement import choose_device
 
 SMALL = 100_000_000  # parameters; below, bfloat16 saves little, and float32 answers repeat on any machine
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a model and its processor are read from
@@ -27,7 +27,7 @@ def load_model(
     not there, what is neither a folder nor a hub id, what is not a vision-language model of transformers, and weights
     that are broken or incomplete.
     """
-    device = best_device() if device == "auto" else torch.device(device)
+    device = choose_device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BadInput("device", "there is no GPU that torch can use", 'Use "cpu" or "auto"')
     if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):

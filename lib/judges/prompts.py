@@ -7,8 +7,11 @@ miniature judges (`lib.judges.mini`), which is made of the words found here.
 
 import hashlib
 import json
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from lib.errors import BadInput
 
@@ -101,3 +104,20 @@ def prompt(layout: str = "montage", wording: str = "better", tie: bool = False) 
     parts = ("Photo:", PHOTO) if shown.photo else ()
     parts += (f"{image} {LABELS[0]}:", FIRST, f"{image} {LABELS[1]}:", SECOND, question)
     return Prompt(shown, wording, parts, LABELS + (TIE_LABEL,) * tie)
+
+
+class Prompted:
+    """What all judges have in common: a layout, one prompt a wording, and being asked otherwise."""
+
+    prompts: list[Prompt]
+    layout: Layout
+
+    def _read(self, layout: str, wordings: Sequence[str], tie: bool):
+        self.prompts = [prompt(layout, wording, tie) for wording in wordings]
+        self.layout = self.prompts[0].layout
+
+    def asking(self, layout: str = "montage", wordings: Sequence[str] = ("better",), tie: bool = False) -> Self:
+        """The same loaded model or server, and what it has already encoded, asked in another way."""
+        other = copy(self)
+        other._read(layout, wordings, tie)
+        return other

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from io import BytesIO
 from time import perf_counter
 from warnings import warn
@@ -16,7 +15,7 @@ from PIL import Image
 from lib.errors import BadInput
 from lib.judges.candidates import Picture, Question
 from lib.judges.models import family
-from lib.judges.prompts import Prompt, prompt
+from lib.judges.prompts import Prompt, Prompted
 from lib.judges.server import LATER, Refused, Server
 from lib.judges.verdicts import Answer
 
@@ -26,7 +25,7 @@ SAMPLING = (ONE_TOKEN | {"top_logprobs": 20}, ONE_TOKEN | {"top_logprobs": 5}, A
 BLANK = np.full((112, 112, 3), 255, np.uint8)  # shown in the question that finds out which
 
 
-class ServedJudge:
+class ServedJudge(Prompted):
     """A judge on a server, by its address `http://host:8000/v1#model`; asks as `lib.judges.vlm.VLMJudge` does.
 
     layout, wordings, tie: see there. Where the server offers log probabilities, an answer's are the labels' share among
@@ -57,18 +56,6 @@ class ServedJudge:
         facts = self.server.facts  # a name can be anything, what it was loaded from or adapted from tells more
         self.family = family((facts["parent"] or facts["root"] or self.server.model).rstrip("/").rpartition("/")[2])
         self.sampling = self._offered()
-
-    def _read(self, layout: str, wordings: Sequence[str], tie: bool):
-        self.prompts = [prompt(layout, wording, tie) for wording in wordings]
-        self.layout = self.prompts[0].layout
-
-    def asking(
-        self, layout: str = "montage", wordings: Sequence[str] = ("better",), tie: bool = False
-    ) -> "ServedJudge":
-        """The same server, asked in another way."""
-        other = copy(self)
-        other._read(layout, wordings, tie)
-        return other
 
     @property
     def settings(self) -> dict:

@@ -1,7 +1,6 @@
 """The judge in process: a vision-language model asked which of two candidates is better."""
 
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from time import perf_counter
 
@@ -14,12 +13,12 @@ from lib.judges.candidates import Question
 from lib.judges.engines import EncodeOnce, Stock
 from lib.judges.models import batch_size, load_model
 from lib.judges.processors import IMAGE_ONLY, MAX_PIXELS, describe, load_processor
-from lib.judges.prompts import Prompt, prompt
+from lib.judges.prompts import Prompt, Prompted
 from lib.judges.verdicts import Answer
-from lib.placement import best_device, resident
+from lib.placement import choose_device, resident
 
 
-class VLMJudge:
+class VLMJudge(Prompted):
     """A judge over a local folder or hub id: Qwen2.5-VL, InternVL (hf), or another chat model of transformers.
 
     layout, tie: see `lib.judges.prompts`. wordings: more than one asks each question in each and averages the
@@ -49,22 +48,15 @@ class VLMJudge:
         self.model, self.identity = load_model(model, revision, dtype, device)
         kind = self.model.config.model_type
         self.processor = load_processor(model, kind, revision, max_pixels, tiles)
-        self.device = best_device() if device == "auto" else torch.device(device)
+        self.device = choose_device(device)
         self.family = self.identity["family"]
         self.batch = batch or batch_size(self.model.num_parameters())
         self.engine = (EncodeOnce if kind in IMAGE_ONLY else Stock)(self.model, self.processor, self.batch)
         self._read(layout, wordings, tie)
 
     def _read(self, layout: str, wordings: Sequence[str], tie: bool):
-        self.prompts = [prompt(layout, wording, tie) for wording in wordings]
-        self.layout = self.prompts[0].layout
+        super()._read(layout, wordings, tie)
         self.labels = [label_ids(self.processor, one) for one in self.prompts]
-
-    def asking(self, layout: str = "montage", wordings: Sequence[str] = ("better",), tie: bool = False) -> "VLMJudge":
-        """The same loaded model, and what it has already encoded, asked in another way."""
-        other = copy(self)
-        other._read(layout, wordings, tie)
-        return other
 
     @property
     def settings(self) -> dict:

@@ -31,6 +31,14 @@ def share_by_object(
         low, high = clopper_pearson(value * n_objects, n_objects, confidence)
         method = "Clopper-Pearson" if total == n_objects else "Clopper-Pearson over objects"
         return Estimate(value, float(low), float(high), int(total), method)
+    low, high = ratio_interval(above, below, seed, "BCa", confidence, n_resamples)
+    return Estimate(value, low, high, int(total), "bootstrap over objects")
+
+
+def ratio_interval(
+    above, below, seed: int, method: str, confidence: float = CONFIDENCE, n_resamples: int = 9999
+) -> tuple[float, float]:
+    """Of sum(above) / sum(below), by the bootstrap over objects (n,); method: as `scipy.stats.bootstrap` has them."""
     interval = bootstrap(
         (above, below),
         lambda a, b, axis: a.sum(axis) / b.sum(axis),
@@ -38,10 +46,10 @@ def share_by_object(
         vectorized=True,
         n_resamples=n_resamples,
         confidence_level=confidence,
-        method="BCa",
+        method=method,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), int(total), "bootstrap over objects")
+    return float(interval.low), float(interval.high)
 
 
 def mean_by_object(values, bound: float, objects, seed: int) -> Estimate:

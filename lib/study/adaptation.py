@@ -13,7 +13,7 @@ from lib.judges.roles import EvaluationJudge, Scorer, label
 from lib.profiles import Profile
 from lib.stats.estimands import LOSS, WIN
 from lib.study.adapters import Workshop
-from lib.study.cells import BEST_OF, SAMPLING, Cell
+from lib.study.cells import BEST_OF, SAMPLING, Cell, taken
 from lib.study.generated import generated_subjects, make_cases
 from lib.study.lessons import School
 from lib.study.online import training_judge
@@ -60,8 +60,9 @@ class Study:
         base = self.base(cell.severity, cell.kinds)
         if cell.stage == SAMPLING:
             return self._favorites(base)
-        taught = self.facts([cell]).examples.sum() > 0
-        return [replace(one, adapter=self.school.adapter(cell)) for one in base] if taught else []
+        adapter = self.school.adapter(cell)
+        taught = self.school.workshop.facts([adapter]).examples.sum() > 0
+        return [replace(one, adapter=adapter) for one in base] if taught else []
 
     def facts(self, cells: Sequence[Cell]) -> pd.DataFrame:
         """`Workshop.facts` of the cells' adapters."""
@@ -139,4 +140,4 @@ class Study:
 
 def control(name: str, severity: str, kinds: tuple[str, ...] = KINDS) -> str:
     """What the pairs of a control in a regime are called."""
-    return f"{name}, {severity}" + ("" if kinds == KINDS else ", " + " ".join(kinds))
+    return f"{name}, {taken(severity, kinds)}"

@@ -13,6 +13,7 @@ from lib.adapters.examples import Example, structured_latent
 from lib.adapters.repair import RepairRecipe, train_repair
 from lib.adapters.train import RECORD, STAGES, LoraRecipe, train
 from lib.generator.loading import generator
+from lib.placement import one_thread
 from lib.study.drawing import read
 from lib.study.online import Loop, OnlinePairs, Shown
 from lib.study.records import Records
@@ -127,8 +128,7 @@ def _train(
     folder: Path, weights: str, recipe: Recipe, lessons: list, held: list[tuple], target: Path, loop: Loop | None
 ) -> list[dict]:
     """Trains one adapter into `target`; what the records keep of each stage. lessons: with a loop, what is shown."""
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # processes are as many as the cores
+    one_thread()
     pipeline = generator(folder, weights)
     target.mkdir(parents=True, exist_ok=True)
     if isinstance(recipe, RepairRecipe):

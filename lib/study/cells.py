@@ -69,8 +69,12 @@ class Cell:
     @property
     def name(self) -> str:
         """What its pairs are called."""
-        some = "" if self.kinds == KINDS else ", " + " ".join(self.kinds)
-        return f"{self.method}, {self.stage}, {self.severity}{some}"
+        return f"{self.method}, {self.stage}, {taken(self.severity, self.kinds)}"
+
+
+def taken(severity: str, kinds: tuple[str, ...]) -> str:
+    """How photos were taken, in words: the severity, and the kinds of degradation where they are not all."""
+    return severity if kinds == KINDS else f"{severity}, {' '.join(kinds)}"
 
 
 def paper_cells() -> list[Cell]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 import trimesh
 from PIL import Image
 
@@ -17,6 +16,7 @@ from lib.errors import BadInput
 from lib.generator.examine import largest_share, surface_of
 from lib.generator.loading import generator
 from lib.judges.candidates import Picture, render_candidate
+from lib.placement import one_thread
 from lib.study.subjects import truth
 from lib.study.tables import replacing
 from lib.study.validity import validity
@@ -54,8 +54,7 @@ def draw(folder: Path, weights: str, item: Object, tasks: Sequence[Task], tile: 
     `truth`), share (of the largest component in the area), validity (the four features of `lib.study.validity`),
     seconds. A sample without a structure or a surface is the worst possible.
     """
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # processes are as many as the cores
+    one_thread()
     pipeline, surface, done = generator(folder, weights), truth(item), []
     for task in tasks:
         started = perf_counter()

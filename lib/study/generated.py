@@ -45,20 +45,16 @@ def generated_cases(
     validity of either side, as `f_score_a`. What is not on record is drawn.
     """
     pairs = [(name, *pair) for subject in given for name, pair in compared(subject, seed).items()]
-    cases, truth = make_cases(sampler, pairs)
-    if layouts:
-        cases = [case for layout in layouts for case in make_cases(sampler, pairs, layout)[0]]
-    return cases, truth
+    return make_cases(sampler, pairs, layouts)
 
 
 def make_cases(
-    sampler: Sampler, pairs: Sequence[tuple[str, Request, Request]], layout: str = ""
+    sampler: Sampler, pairs: Sequence[tuple[str, Request, Request]], layouts: Sequence[str] = ()
 ) -> tuple[list[Case], pd.DataFrame]:
     """Cases and truth, as `generated_cases`, of any pairs (name, a, b) of requests for the same object.
 
-    layout: "" is the profile's. A layout with a photo shows the clean one, whatever photo the samples were made from.
+    A layout with a photo shows the clean one, whatever photo the samples were made from.
     """
-    layout = layout or sampler.settings.layout
     requests = [request for _, a, b in pairs for request in (a, b)]
     measured = sampler.measured(requests).drop(columns=["key", "seed", "object"])
     sides = [measured[side::2].reset_index(drop=True).add_suffix(f"_{name}") for side, name in enumerate("ab")]
@@ -66,6 +62,7 @@ def make_cases(
     truth = pd.DataFrame(names).join(sides)
     cases = [
         Case(name, layout, Pair(sampler.candidate(a, layout), sampler.candidate(b, layout), a.subject.photo()), gap)
+        for layout in layouts or [sampler.settings.layout]
         for (name, a, b), gap in zip(pairs, truth.view_b - truth.view_a, strict=True)
     ]
     return cases, truth

@@ -19,13 +19,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from lib.data.compare import mesh_error
 from lib.data.degrade import SEVERITIES
-from lib.stats.bootstrap import mean_by_object
+from lib.stats.bootstrap import mean_by_object, ratio_interval
 from lib.stats.estimands import FLIP
-from lib.stats.intervals import CONFIDENCE
 from lib.study.adaptation import Study
 from lib.study.calibration import share
 from lib.study.cells import STRUCTURE, Cell
@@ -142,13 +140,4 @@ def ratio(above, below, seed: int) -> tuple[float, float, float, int]:
     above, below = above[known], below[known]
     if len(above) < 2 or below.sum() == 0:
         return np.nan, np.nan, np.nan, len(above)
-    interval = bootstrap(
-        (above, below),
-        lambda a, b, axis: a.sum(axis) / b.sum(axis),
-        paired=True,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return above.sum() / below.sum(), interval.low, interval.high, len(above)
+    return above.sum() / below.sum(), *ratio_interval(above, below, seed, "percentile"), len(above)

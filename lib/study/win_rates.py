@@ -74,11 +74,11 @@ def control_gates(answers: pd.DataFrame, cell: Cell, seed: int) -> dict:
 
 def _printed(paper: pd.DataFrame, cell: Cell) -> dict:
     """What the paper's Table 1 has in this cell."""
-    here = paper[paper.printed.fillna("").str.contains("Table 1") & (paper.method == METHODS[cell.method].paper)]
-    here = here[(here.regime == cell.regime) & (here.severity == ("" if cell.severity == CLEAN else cell.severity))]
-    values = here[here.method != ""].set_index("quantity").value if cell.kinds == KINDS else pd.Series(dtype=float)
-    if cell.stage != METHODS[cell.method].stage:
-        values = pd.Series(dtype=float)
+    values, method = {}, METHODS[cell.method]
+    if method.paper and cell.stage == method.stage and cell.kinds == KINDS:
+        here = paper[paper.printed.fillna("").str.contains("Table 1") & (paper.method == method.paper)]
+        here = here[(here.regime == cell.regime) & (here.severity == ("" if cell.severity == CLEAN else cell.severity))]
+        values = here.set_index("quantity").value
     return {"paper_win": values.get("win_rate"), "paper_geometry_delta": values.get("geometry_delta")}
 
 

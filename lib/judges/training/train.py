@@ -15,8 +15,9 @@ from lib.judges.training.language import Features, LanguageLoss, Live
 from lib.judges.training.recipes import SIZE, Recipe
 from lib.judges.training.samples import sample
 from lib.judges.training.tower import Heads, TowerLoss
+from lib.placement import choose_device
 from lib.shards import write_shards
-from lib.training import Budget, fit, seeded
+from lib.training import Budget, fit, open_scratch, seeded
 
 TOGETHER_RATE = 3e-4  # of stage 3
 
@@ -46,14 +47,13 @@ def train_judge(
     scratch: data and checkpoints; whatever it holds is used, so a killed run goes on where it was. start: folder of
     weights to begin with instead of random ones. device: "auto" is a GPU where there is one.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / ".gitignore").write_text("*\n")
+    open_scratch(scratch)
     paths = write_shards(partial(sample, recipe), scratch / "data", plan.objects, workers, f"objects for {recipe.name}")
     data = Collection.read(recipe, paths)
     model, processor = recipe.build(size)
     if start is not None:
         model = type(model).from_pretrained(start, dtype=torch.float32)
-    model = batch_attention(model.to(torch.device(device if device != "auto" else _best()))).train()
+    model = batch_attention(model.to(choose_device(device))).train()
     model.set_attn_implementation("eager")  # on a CPU the fused kernels are slow backwards
     hidden = model.config.text_config.hidden_size
     heads, readout = (
@@ -99,7 +99,3 @@ def halves(model) -> tuple[nn.ModuleDict, nn.ModuleDict]:
     inside = dict(model.model.named_children())
     language = {"model": inside.pop("language_model"), "head": model.lm_head}
     return nn.ModuleDict(inside), nn.ModuleDict(language)
-
-
-def _best() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
