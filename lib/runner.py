@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from lib.backend import require_ray
 from lib.errors import BadInput
 from lib.profiles import ROOT, Profile, load_profile, profile_names
 
 NOTEBOOKS = ROOT / "notebooks"
 SERIES = re.compile(r"0\d_")  # what a plain run executes; 10 wants the reader's meshes, A1 and A2 train for hours
+STARTUP = {"local": [], "ray": ["--IPKernelApp.exec_lines=['from lib.backend import use_ray; use_ray()']"]}  # of kernels
 
 
 def notebooks() -> dict[str, Path]:
@@ -72,8 +74,8 @@ def assign(paths: list[Path], parameters: dict, profile: str) -> dict[Path, dict
     return {path: {k: v for k, v in parameters.items() if k in table} for path, table in tables.items()}
 
 
-def execute(path: Path, parameters: dict, profile: Profile) -> None:
-    """Runs one notebook; its executed copy appears whole, after success or failure, and never after Ctrl-C.
+def execute(path: Path, parameters: dict, profile: Profile, backend: str = "local") -> None:
+    """Runs one notebook, its maps on a backend (`lib.backend`); its executed copy appears whole, after success or failure, and never after Ctrl-C.
 
     After success the seconds, code and machine of one of the series go to provenance.json. Paths among the parameters
     are relative to the caller's folder. Raises SystemExit naming notebook and cell.
@@ -94,7 +96,8 @@ def execute(path: Path, parameters: dict, profile: Profile) -> None:
             kernel_name="python3",
             progress_bar={"desc": path.stem, "mininterval": 0.5 if sys.stderr.isatty() else 30},
             cwd=Path.cwd(),
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of unencrypted ports on this machine
+            # it warns of unencrypted ports on this machine
+            extra_arguments=["--IPKernelApp.log_level=ERROR", *STARTUP[backend]],
         )
     except PapermillExecutionError as error:
         os.replace(partial, target)
@@ -126,6 +129,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("notebook", nargs="*", help=f"number or name: {', '.join(notebooks())}; default: the series")
     parser.add_argument("--profile", default="mini", help=f"{', '.join(profile_names())}; default: mini")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--backend", default="local", choices=STARTUP, help="ray: the cluster at RAY_ADDRESS or a local one")
     parser.add_argument(
         "--plan", action="store_true", help="print what would run, what is missing and what it costs (-p tflops: rate)"
     )
@@ -137,6 +141,8 @@ def main(arguments: list[str]) -> None:
     rate = {"tflops": parameters.pop("tflops")} if options.plan and "tflops" in parameters else {}
     try:
         profile = load_profile(parameters.pop("profile", options.profile))
+        if options.backend == "ray":
+            require_ray()
         plan = assign(select(options.notebook), parameters, profile.name)
         if options.plan:
             raise SystemExit(not show_plan(profile, list(plan), parameters, rate))
@@ -144,7 +150,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(str(error)) from None
     start = time.monotonic()
     for path, given in plan.items():
-        execute(path, given, profile)
+        execute(path, given, profile, options.backend)
     print(f"\n{len(plan)} notebooks in {time.monotonic() - start:.0f} s on profile {profile.name}")
     for title, folder in (
         ("tables", profile.tables_dir),

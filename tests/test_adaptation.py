@@ -87,11 +87,14 @@ def test_flips_are_not_lessons_and_winners_are_the_judges(study, monkeypatch):
     taught = labelled.lessons
     assert [one.winner.steps for one in taught] == [25, 2]
     assert all(one.photo.severity == one.loser.severity == "severe" for one in taught)
-    assert labelled.counts() == {"pairs": 3, "usable": 3, "wins": 1, "losses": 1, "flips": 1}
+    counted = {"pairs": 3, "usable": 3, "wins": 1, "losses": 1, "flips": 1}
+    assert labelled.counts() == counted | {"truth_wins": 2, "right": 2}
 
 
 def stand_in(sampler, asked):
-    frame = pd.DataFrame({"share_a": 1.0, "share_b": 1.0}, index=range(len(asked)))
+    """The larger budget is the better one of the first two objects."""
+    frame = pd.DataFrame({"share_a": 1.0, "share_b": 1.0, "f_score_a": 0.5}, index=range(len(asked)))
+    frame["f_score_b"] = [0.4, 0.4, *[0.6] * (len(asked) - 2)]
     return [type("Case", (), {"pair": None}) for _ in asked], frame
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from lib.study.cells import Cell, choose_cells, choose_sweep
 from lib.study.inventory import KNOWN, Model
 from lib.study.pairs import Controls
 from lib.study.plan import print_plan
+from lib.study.prices import Prices, StudySize
 from lib.study.records import Records
 from lib.study.similarity import CLIP
-from lib.study.steps import CONTROL_PAIRS, GENERATED, Prices, StudySize, count
+from lib.study.steps import CONTROL_PAIRS, GENERATED, count
 from lib.study.subjects import Subject
 from lib.trellis.checkpoints import build_model
 from lib.trellis.tiny import tiny_pipeline
@@ -78,7 +80,7 @@ def steps(numbers, settings=MINI, size=None, **overrides):
 
 
 def of(cells, steps=150) -> StudySize:
-    return StudySize(10, 20, steps, cells, choose_sweep("paper"))
+    return StudySize("montage", 10, 20, steps, cells, choose_sweep("paper"))
 
 
 # --- counts ---------------------------------------------------------------------------------------------------------
@@ -128,6 +130,9 @@ def test_the_study_is_counted_from_its_cells():
     examples, training, evaluation = steps(["04"], size=of(cells))
     assert (examples.samples, examples.questions) == (2 * 20 + 20, 2 * 20)  # a pair an object, and a clean sample
     assert training.trainings == 3
+    with_photo = steps(["04"], size=replace(of(cells), layout="montage_ref"))
+    assert with_photo[0].operations > examples.operations
+    assert with_photo[2].operations > evaluation.operations
     # three adapted; base and other seed of two regimes; clear gap, no gap, one headroom
     assert evaluation.samples == 10 * (3 + 2 * 2)
     assert evaluation.questions == 2 * 10 * (3 + 2 + 3)
@@ -165,7 +170,7 @@ def test_what_04_made_is_not_made_again_in_05_and_06():
     assert later["training examples"].samples == 0
     assert later["saturation, locus"].samples == 10 * 2
     assert alone["wash-out"].samples - later["wash-out"].samples == 2  # another seed of every fifth object
-    sweep = StudySize(10, 20, 150, choose_cells("paper"), choose_sweep("full"))
+    sweep = StudySize("montage", 10, 20, 150, choose_cells("paper"), choose_sweep("full"))
     assert sum(step.trainings for step in steps(["04", "05"], size=sweep) if step.notebook == "05") > 3
 
 

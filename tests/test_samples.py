@@ -125,7 +125,7 @@ def test_an_empty_structure_is_recorded_and_not_an_error(sampler, given, monkeyp
 def test_latents_are_those_that_the_mesh_was_decoded_from(sampler, given):
     request = Request(given[0], 1, **SMALL)
     kept = (sampler.measured([request]), sampler.drawn(request))[1]
-    (sample,) = tiny_pipeline(0).sample(request.photo(), 1, trajectory=True, formats=("mesh",), **SMALL)
+    (sample,) = tiny_pipeline(0).sample(request.photo(), request.noise, trajectory=True, formats=("mesh",), **SMALL)
     assert np.allclose(kept.slat, sample.latent.feats.numpy(), atol=1e-5)
     assert np.array_equal(kept.voxels, sample.latent.coords[:, 1:].numpy())
     assert np.allclose(kept.structure, sample.structure_trajectory[-1].numpy(), atol=1e-5)

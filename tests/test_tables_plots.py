@@ -84,6 +84,15 @@ def test_figures_are_png_and_svg_of_the_stated_size_and_repeat_byte_for_byte(set
     assert b"<dc:date>" not in first["f.svg"]
 
 
+def test_the_layout_is_fixed_before_it_is_saved_so_that_the_solvers_last_digits_do_not_show(settings):
+    figure, axes = plt.subplots(1, 3, layout="constrained")
+    axes[1].set_ylabel("pushes its neighbors")
+    save_figure(figure, "f", settings)
+    places = np.array([axis.get_position(original=True).bounds for axis in axes])
+    np.testing.assert_allclose(places, places.round(5), atol=1e-12)
+    assert places[1, 0] - places[0, 0] > places[2, 0] - places[1, 0] + 0.01
+
+
 def texts(figure):
     figure.draw_without_rendering()
     return [text.get_text() for axis in figure.axes for text in axis.texts]

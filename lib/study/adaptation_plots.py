@@ -43,7 +43,6 @@ def forest(table: pd.DataFrame, name: str = "win_half") -> Figure:
         reversed(pair) for axis in axes[:, 0] for pair in zip(*axis.get_legend_handles_labels(), strict=True)
     )
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, columnspacing=1, fontsize=7)
-    figure.draw_without_rendering()  # the layout settles in two rounds; after one its last digits vary from run to run
     return figure
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from lib.adapters.repair import RepairRecipe
@@ -56,11 +57,12 @@ def training_subjects(settings: Profile, n: int) -> list[Subject]:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Contrastive pairs of one regime and the training judge's verdicts on them."""
+    """Contrastive pairs of one regime, the training judge's verdicts on them, and the truth about them."""
 
     pairs: list[tuple[Request, Request]]
     verdicts: list[Verdict]
     usable: list[bool]  # both samples have a surface
+    better: list[bool]  # the larger budget has the higher F-score
 
     @property
     def lessons(self) -> list[Lesson]:
@@ -74,11 +76,14 @@ class Labelled:
         return [Lesson(winner, winner, loser) for winner, loser in ordered]
 
     def counts(self) -> dict:
-        """pairs, usable, wins of the larger budget, losses, flips."""
+        """pairs, usable, wins of the larger budget, losses, flips; truth_wins: of the larger budget by F-score; right:
+        consistent verdicts that name the side with the higher F-score."""
         said = pd.Series([verdict.outcome for verdict in self.verdicts])
         outcomes = {"wins": WIN, "losses": LOSS, "flips": FLIP}
         counted = {name: int((said == outcome).sum()) for name, outcome in outcomes.items()}
-        return {"pairs": len(said), "usable": sum(self.usable)} | counted
+        right = int((said == np.where(self.better, WIN, LOSS)).sum())
+        known = {"truth_wins": sum(self.better), "right": right}
+        return {"pairs": len(said), "usable": sum(self.usable)} | counted | known
 
 
 @dataclass
@@ -112,7 +117,8 @@ class School:
             pairs = [(replace(one, **LARGE), replace(one, **SMALL)) for one in asked]
             cases, truth = make_cases(self.sampler, [("contrastive", *pair) for pair in pairs])
             said = label(self.judge, [case.pair for case in cases], self.records, self.sampler.prepare)
-            self.labels[key] = Labelled(pairs, said, ((truth.share_a > 0) & (truth.share_b > 0)).tolist())
+            usable = (truth.share_a > 0) & (truth.share_b > 0)
+            self.labels[key] = Labelled(pairs, said, usable.tolist(), (truth.f_score_a > truth.f_score_b).tolist())
         return self.labels[key]
 
     def adapter(self, cell: Cell) -> str | None:

@@ -15,7 +15,8 @@ from lib.study.cells import Cell, choose_cells, choose_sweep
 from lib.study.failures import MODES
 from lib.study.flops import measured_rate
 from lib.study.inventory import Model
-from lib.study.steps import Prices, Step, StudySize, count
+from lib.study.prices import Prices, StudySize
+from lib.study.steps import Step, count
 from lib.study.subjects import CLEAN
 
 UTILIZATION = 0.4  # of a large matrix product's rate that whole models reach, about
@@ -67,7 +68,9 @@ def study_size(settings: Profile, overrides: Mapping) -> StudySize:
     cells = choose_cells(coverage)
     if method is not None:
         cells = [Cell(method, overrides.get("severity") or CLEAN, overrides.get("stage") or "")]
-    return StudySize(settings.n_evaluated, settings.n_train, settings.train_steps, cells, choose_sweep(coverage))
+    return StudySize(
+        settings.layout, settings.n_evaluated, settings.n_train, settings.train_steps, cells, choose_sweep(coverage)
+    )
 
 
 def needed_models(settings: Profile, numbers: Sequence[str], overrides: Mapping) -> tuple[list[Model], Mapping]:

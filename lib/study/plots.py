@@ -34,8 +34,17 @@ sns.set_theme(
 
 def save_figure(figure: Figure, name: str, settings: Profile) -> Figure:
     """Write `<figures_dir>/<name>.png` (200 dpi) and `.svg`, equal bytes on repeat; close and return it."""
+    _settle(figure)
     for kind, metadata in {"png": {}, "svg": {"Date": None}}.items():
         with replacing(settings.figures_dir / f"{name}.{kind}") as partial:
             figure.savefig(partial, format=kind, metadata=metadata)
     plt.close(figure)
     return figure
+
+
+def _settle(figure: Figure):
+    """Fix the layout at whole hundred-thousandths: the solver's last digits differ from run to run."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(part, 5) for part in axes.get_position(original=True).bounds])

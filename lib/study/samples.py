@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from lib.data.degrade import KINDS
+from lib.generator.examine import noise_seed
 from lib.generator.loading import find_generator
 from lib.judges.candidates import Candidate, Pair
 from lib.profiles import Profile, find_folder
@@ -44,6 +45,11 @@ class Request:
     def photo(self) -> Image.Image:
         """What the sample is made from, RGBA."""
         return self.subject.photo(self.severity, self.kinds)
+
+    @property
+    def noise(self) -> int:
+        """What the noise is drawn from; no two objects share it."""
+        return noise_seed(self.subject.item.id, self.seed)
 
     @property
     def budget(self) -> dict:
@@ -74,7 +80,7 @@ class Sampler:
     def key(self, request: Request) -> str:
         """What the sample is on record under."""
         if request not in self._keys:
-            parts = self.setting(request), request.subject.item.id, self.photo_digest(request), request.seed
+            parts = self.setting(request), request.subject.item.id, self.photo_digest(request), request.noise
             self._keys[request] = Records.key(*parts)
         return self._keys[request]
 
@@ -120,7 +126,7 @@ class Sampler:
 
     def _task(self, request: Request) -> Task:
         folder = self.adapter_folder(request.adapter) if request.adapter else None
-        return Task(request.photo(), request.seed, request.budget, folder, request.scale, self.file(request))
+        return Task(request.photo(), request.noise, request.budget, folder, request.scale, self.file(request))
 
     def _draw(self, requests: Sequence[Request]):
         if not requests:

@@ -6,23 +6,23 @@ Counts are upper bounds: what is on record is not asked or drawn again, and pair
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from math import ceil, comb, nan
+from math import ceil, comb
 
 from lib.adapters.objectives import METHODS as OBJECTIVES
 from lib.adapters.repair import RepairRecipe
 from lib.adapters.train import LoraRecipe
-from lib.judges.prompts import WORDINGS, Prompt, prompt
+from lib.judges.prompts import WORDINGS, prompt
 from lib.judges.protocol import ORDERS
 from lib.profiles import Profile
 from lib.study.adaptation import GATED
-from lib.study.cells import BEST_OF, BOTH, METHODS, SAMPLING, SLAT, STRUCTURE, Cell
+from lib.study.cells import BEST_OF, METHODS, SAMPLING, Cell
 from lib.study.failures import MODES
 from lib.study.generated import COMPARED
-from lib.study.inventory import SERVED, Model
 from lib.study.lessons import RECIPES, REPAIR_PHOTOS, REPAIR_STEPS
 from lib.study.mechanism import FLOWS, LOCUS, PROBED, REPAIRS, SCALES, SHARE, STEPS
 from lib.study.online import EVERY, PHOTOS
 from lib.study.pairs import N_GRADED, N_TWINS
+from lib.study.prices import Prices, StudySize
 from lib.study.proxies import ROLES
 from lib.study.samples import LARGE, SMALL
 from lib.study.subjects import CLEAN
@@ -39,17 +39,6 @@ UNCOUNTED = {
 
 
 @dataclass(frozen=True)
-class StudySize:
-    """What notebooks 04 to 06 make. steps: of an adapter; cells, sweep: of 04 and of 05."""
-
-    n_eval: int
-    n_train: int
-    steps: int
-    cells: Sequence[Cell]
-    sweep: Sequence[Cell] = ()
-
-
-@dataclass(frozen=True)
 class Step:
     """One line of a plan. operations: floating-point, nan where a model is unknown; kept: bytes that stay on disk."""
 
@@ -61,46 +50,6 @@ class Step:
     trainings: int = 0
     operations: float = 0.0
     kept: int = 0
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What samples and questions cost: a profile's models by role, and the settings of the generator's samplers."""
-
-    models: Mapping[str, Model]
-    samplers: Mapping[str, dict]
-
-    @property
-    def generator(self):
-        """Its cost, or None; `sample` and `flows` are nan then."""
-        return self.models["generator"].cost if self.samplers else None
-
-    def sample(self, budget: dict | None = None) -> float:
-        return self.generator.sample(self.samplers, budget) if self.generator else nan
-
-    def encode(self) -> float:
-        return self.generator.encode if self.generator else nan
-
-    def repair(self) -> float:
-        """One condition through the adapter of conditioner repair."""
-        return self.generator.repair if self.generator else nan
-
-    def flow(self, stage: str) -> float:
-        """One call of the flows that an adapter of that stage changes."""
-        if self.generator is None:
-            return nan
-        both = {SLAT: self.generator.slat, STRUCTURE: self.generator.structure}
-        return sum(both.values()) if stage == BOTH else both[stage]
-
-    def kept(self) -> int:
-        """Bytes of a sample's mesh and latents."""
-        return self.generator.kept if self.generator else 0
-
-    def ask(self, asked: Prompt, questions: float, images: float = 0, judges: str = "XY") -> float:
-        """Of questions, and of images that were not seen before, for each of the judges."""
-        models = [self.models[f"judge {name}"] for name in judges]
-        own = [model.cost for model in models if not model.name.startswith(SERVED)]
-        return sum(cost.question(asked) * questions + cost.image * images if cost else nan for cost in own)
 
 
 def count(numbers: Sequence[str], settings: Profile, overrides: Mapping, prices: Prices, size: StudySize) -> list[Step]:
@@ -195,7 +144,7 @@ def _examples(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: St
 
     pairs, photos = size.n_train * new("pairs"), size.n_train * (bool(new("clean")) + new("online"))
     questions = len(ORDERS) * pairs
-    spent = pairs and pairs * prices.sample(SMALL) + prices.ask(prompt(), questions, 2 * pairs, "X")
+    spent = pairs and pairs * prices.sample(SMALL) + prices.ask(size.asked, questions, size.seen(pairs), "X")
     spent += (pairs + photos) and (pairs + photos) * prices.sample(LARGE)
     samples = 2 * pairs + photos
     kept = samples * prices.kept() + questions * RECORD
@@ -215,7 +164,7 @@ def _trainings(number: str, cells: Sequence[Cell], size: StudySize, prices: Pric
             spent += n * prices.encode() + size.steps * LoraRecipe.batch * passes * prices.flow(cell.stage)
         rounds += ceil(size.steps / EVERY) if learns == "online" else 0
     drawn = 2 * rounds * min(PHOTOS, n)  # two of a photo, compared in both orders
-    spent += drawn and drawn * prices.sample() + prices.ask(prompt(), drawn, drawn, "X")
+    spent += drawn and drawn * prices.sample() + prices.ask(size.asked, drawn, size.seen(drawn / 2), "X")
     return Step(number, "training", n, drawn, drawn, len(trained), spent, drawn * RECORD)
 
 
@@ -226,8 +175,8 @@ def _evaluation(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: 
     samples = size.n_eval * (len(cells) - best + 2 * len(regimes) + len(others) + (BEST_OF - 2) * best)
     pairs = size.n_eval * (len(cells) + sum(2 + (severity != CLEAN) for severity, _ in regimes))
     rivals = size.n_eval * comb(BEST_OF, 2) * best
-    spent = samples * prices.sample() + prices.ask(prompt(), len(ORDERS) * pairs, samples, "Y")
-    spent += prices.ask(prompt(), len(ORDERS) * rivals, BEST_OF * size.n_eval * best, "X") if best else 0
+    spent = samples * prices.sample() + prices.ask(size.asked, len(ORDERS) * pairs, samples + size.n_eval, "Y")
+    spent += prices.ask(size.asked, len(ORDERS) * rivals, BEST_OF * size.n_eval * best, "X") if best else 0
     questions = len(ORDERS) * (pairs + rivals)
     kept = samples * prices.kept() + questions * RECORD
     return Step(number, "evaluation", size.n_eval, samples, questions, 0, spent, kept)
@@ -240,7 +189,7 @@ def _mechanism(done: Sequence[Cell], size: StudySize, prices: Prices) -> list[St
     drawn = size.n_eval * len(set(new) & {*LOCUS, *REPAIRS} | _regimes([*LOCUS, *REPAIRS]) - _regimes(done))
     questions = len(ORDERS) * size.n_eval * len(set(new) & {*FLOWS})
     spent = drawn and drawn * prices.sample()
-    spent += questions and prices.ask(prompt(), questions, 2 * questions / len(ORDERS), "Y")
+    spent += questions and prices.ask(size.asked, questions, size.seen(questions / len(ORDERS)), "Y")
     kept = drawn * prices.kept() + questions * RECORD
     if drawn:
         steps.append(Step("06", "saturation, locus", size.n_eval, drawn, questions, 0, spent, kept))
