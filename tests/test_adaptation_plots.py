@@ -158,7 +158,7 @@ def test_the_gallery_says_what_was_answered_and_what_is_true():
     assert [figure.axes[index].get_ylabel() for index in (0, 3, 6)] == ["photo", "A, adapted", "B, base"]
 
 
-def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_1(monkeypatch):
+def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_1(tmp_path, monkeypatch):
     def request(name, shade):
         item = SimpleNamespace(item=SimpleNamespace(id=name))
         return SimpleNamespace(subject=item, photo=lambda: Image.new("RGB", (4, 4), "red"), shade=shade)
@@ -167,24 +167,34 @@ def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_
     seen = []
     monkeypatch.setattr(gallery, "pictures", lambda mesh, tile: [np.full((2 * tile, 2 * tile, 3), mesh, np.uint8)])
     study = SimpleNamespace(
-        settings=SimpleNamespace(tile=2),
-        sampler=SimpleNamespace(provide=seen.extend, drawn=lambda one: SimpleNamespace(mesh=one.shade)),
+        settings=SimpleNamespace(tile=2, tables_dir=tmp_path / "tables"),
+        sampler=SimpleNamespace(
+            provide=seen.extend,
+            drawn=lambda one: SimpleNamespace(mesh=one.shade),
+            key=lambda one: f"{one.subject.item.id}-{one.shade}",
+        ),
         adapted=lambda cell: [request(name, 200) for name in names],
         base=lambda severity, kinds: [request(name, 100) for name in names],
     )
-    cells = [Cell("orpo"), Cell("conditioner_repair", "severe")]
+    cells = [Cell("orpo"), Cell("conditioner_repair", "severe"), Cell("dro")]
     rows = [(cell.name, name) for cell in cells for name in names]
     answers = pd.DataFrame(rows, columns=["case", "object"])
-    answers = answers.assign(outcome=["win", "loss", "flip"] * 2, p_ab=np.linspace(0.4, 0.9, 6), p_ba=0.25)
-    truth = answers[["case", "object"]].assign(f_score_a=[0.5, 0.2, np.nan] * 2, f_score_b=[0.5, 0.3, 0.1] * 2)
-    entries = gallery.judged(study, cells, answers.sample(frac=1, random_state=0), truth, 3)
-    assert len(seen) == 12
+    answers = answers.assign(outcome=["win", "loss", "flip"] * 3, p_ab=np.linspace(0.2, 1, 9), p_ba=0.25)
+    truth = answers[["case", "object"]].assign(f_score_a=[0.5, 0.2, np.nan] * 3, f_score_b=[0.5, 0.3, 0.1] * 3)
+    gallery.keep(study, cells, answers.sample(frac=1, random_state=0), truth, "table1", 3)
+    entries = gallery.load(study.settings)
+    assert len(seen) == 12  # the third cell is not the paper's
     assert [one.truth for one in entries] == ["equal", "B", ""] * 2
     assert [one.verdict for one in entries] == ["win", "loss", "flip"] * 2
-    assert [one.p_ab for one in entries] == pytest.approx(list(answers.p_ab))
+    assert [one.p_ab for one in entries] == pytest.approx(list(answers.p_ab[:6]))
     assert [one.row for one in entries] == ["ORPO, clean"] * 3 + ["conditioner repair, hard, severe"] * 3
     assert (entries[0].a.max(), entries[0].b.max(), entries[0].photo[0, 0, 0]) == (200, 100, 255)
-    assert len(gallery.judged(study, cells, answers, truth, 1)) == 2
+    del study.sampler.drawn
+    gallery.keep(study, cells, answers.assign(outcome="flip"), truth, "table1", 1)
+    again = gallery.load(study.settings)
+    assert [one.verdict for one in again] == ["flip", "flip"]
+    assert np.array_equal(again[1].a, entries[3].a)
+    assert len(seen) == 12  # their pictures were there
 
 
 def test_pairs_that_are_kept_come_back_and_repeat_byte_for_byte(tmp_path, monkeypatch):

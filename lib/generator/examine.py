@@ -204,11 +204,12 @@ def cost(folder: Path, indices: Sequence[int], seed: int) -> list[Cost]:
 def _cost(folder: Path, indices: Sequence[int], seed: int) -> Cost:
     torch.set_num_threads(1)
     pipeline, seconds, digests = generator(folder, folder_digest(folder), "cpu"), [], {}
-    photos = {index: render_photo(furniture("test", index).mesh, PHOTO, *FRONT) for index in indices}
+    items = {index: furniture("test", index) for index in indices}
+    photos = {index: render_photo(item.mesh, PHOTO, *FRONT) for index, item in items.items()}
     attempt(pipeline, photos[indices[0]], seed)  # what is loaded and built once
     for index, photo in photos.items():
         begun = process_time()
-        sample = attempt(pipeline, photo, seed)
+        sample = attempt(pipeline, photo, noise_seed(items[index].id, seed))
         seconds.append(process_time() - begun)
         digests[index] = mesh_digest(surface_of(sample))
     return Cost(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, digests)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from lib.data.degrade import degrade
 from lib.data.photos import render_photo
 from lib.data.procedural import furniture
-from lib.generator.examine import FRONT, PHOTO, attempt, f_score, outer_surface, surface_of
+from lib.generator.examine import FRONT, PHOTO, attempt, f_score, noise_seed, outer_surface, surface_of
 from lib.generator.loading import folder_digest, generator
 from lib.stats.bootstrap import mean_by_object
 
@@ -64,4 +64,5 @@ def _losses(folder: Path, weights: str, index: int, seed: int, grid: Sequence[fl
     surface = outer_surface(item)
     clean, other = (render_photo(one.mesh, PHOTO, *FRONT) for one in (item, furniture("train", index + 1)))
     photos = [*(degrade(clean, severity, seed + index) for severity in grid), other]
-    return [1 - f_score(surface, surface_of(attempt(pipeline, photo, seed))) for photo in photos]
+    noise = noise_seed(item.id, seed)
+    return [1 - f_score(surface, surface_of(attempt(pipeline, photo, noise))) for photo in photos]

@@ -15,14 +15,15 @@ from lib.judges.candidates import Picture
 from lib.profiles import Profile
 from lib.study import labels, own_plots
 from lib.study.adaptation import Study
-from lib.study.cells import Cell
+from lib.study.cells import Cell, paper_cells
 from lib.study.drawing import pictures
 from lib.study.own import Shown
+from lib.study.samples import Request
 from lib.study.tables import replacing
 
 NAMES = "A, adapted", "B, base"
 BETTER = {1: "A", -1: "B", 0: "equal"}  # by the sign of the difference of the F-scores
-PICTURES, FACTS = ("photo", "a", "b"), ("object", "row", "verdict", "p_ab", "p_ba", "truth")
+PICTURES, FACTS = ("photo", "a", "b"), ("object", "row", "verdict", "p_ab", "p_ba", "truth", "samples")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class Entry(Shown):
     """One pair: pictures, uint8 (H,W,3), what the judge answered, and which side is truly better.
 
     row: the row of Table 1 that it counts in, in words. verdict: of A, "win", "loss" or "flip". p_ab, p_ba: probability
-    of the first shown, A shown first and B shown first. truth: "A", "B" or "equal", "" where it is not known.
+    of the first shown, A shown first and B shown first. truth: "A", "B" or "equal", "" where it is not known. samples:
+    what both are on record under.
     """
 
     row: str
@@ -38,25 +40,46 @@ class Entry(Shown):
     p_ab: float
     p_ba: float
     truth: str = ""
+    samples: str = ""
 
 
-def judged(
-    study: Study, cells: Sequence[Cell], answers: pd.DataFrame, truth: pd.DataFrame, most: int = 8
-) -> list[Entry]:
-    """Pairs of the first `most` objects of each cell, whatever the verdict. answers, truth: of `Study.score`."""
+def keep(study: Study, cells: Sequence[Cell], answers: pd.DataFrame, truth: pd.DataFrame, name: str, most: int) -> None:
+    """Writes pairs of the first `most` objects of each cell, whatever the verdict, to `results/<profile>/gallery`.
+
+    answers, truth: of `Study.score`. Where cells of the paper are among these, only they are shown. Pictures that are
+    there already are kept, so that samples on record need not be drawn again for them.
+    """
+    pairs = [
+        (cell, *pair)
+        for cell in [one for one in cells if one in paper_cells()] or cells
+        for pair in list(zip(study.adapted(cell), study.base(cell.severity, cell.kinds), strict=False))[:most]
+    ]
+    known = {one.samples: one for one in read(folder(study.settings) / f"{name}.npz")}
+    keys = [" ".join(map(study.sampler.key, pair)) for _, *pair in pairs]
+    study.sampler.provide(
+        [one for (_, *pair), key in zip(pairs, keys, strict=True) if key not in known for one in pair]
+    )
+    said, true = (table.set_index(["case", "object"]) for table in (answers, truth))
     entries = []
-    for cell in cells:
-        said, true = (table[table.case == cell.name].set_index("object") for table in (answers, truth))
-        pairs = list(zip(study.adapted(cell), study.base(cell.severity, cell.kinds), strict=True))[:most]
-        study.sampler.provide([one for pair in pairs for one in pair])
-        for pair in pairs:
-            name = pair[0].subject.item.id
-            montages = (pictures(study.sampler.drawn(one).mesh, study.settings.tile)[0] for one in pair)
-            shown = [Picture(image).pixels for image in (pair[0].photo(), *montages)]
-            better = BETTER.get(np.sign(true.f_score_a[name] - true.f_score_b[name]), "")
-            answer = said.outcome[name], float(said.p_ab[name]), float(said.p_ba[name])
-            entries.append(Entry(name, *shown, labels.row(cell), *answer, better))
-    return entries
+    for (cell, a, b), key in zip(pairs, keys, strict=True):
+        place = cell.name, a.subject.item.id
+        shown = known[key] if key in known else Shown(place[1], *_pictures(study, a, b))
+        answer, gap = said.loc[place], true.f_score_a[place] - true.f_score_b[place]
+        facts = (
+            labels.row(cell),
+            answer.outcome,
+            float(answer.p_ab),
+            float(answer.p_ba),
+            BETTER.get(np.sign(gap), ""),
+            key,
+        )
+        entries.append(Entry(shown.object, shown.photo, shown.a, shown.b, *facts))
+    save(entries, name, study.settings)
+
+
+def _pictures(study: Study, a: Request, b: Request) -> list[np.ndarray]:
+    montages = (pictures(study.sampler.drawn(one).mesh, study.settings.tile)[0] for one in (a, b))
+    return [Picture(image).pixels for image in (a.photo(), *montages)]
 
 
 def figure(entries: Sequence[Entry], statement: str) -> Figure:
@@ -90,13 +113,18 @@ def save(entries: Sequence[Entry], name: str, settings: Profile) -> None:
 
 def load(settings: Profile) -> list[Entry]:
     """Every saved entry, file by file in order; none where none was saved."""
+    return [one for path in sorted(folder(settings).glob("*.npz")) for one in read(path)]
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of one file; none where it is not there."""
+    if not path.exists():
+        return []
     entries = []
-    for path in sorted(folder(settings).glob("*.npz")):
-        with np.load(path) as content:
-            for index in range(len(content["object"])):
-                facts = {kind: content[kind][index].item() for kind in FACTS}
-                pictures = {kind: content.get(f"{kind}_{index}") for kind in PICTURES}
-                entries.append(Entry(**facts, **pictures))
+    with np.load(path) as content:
+        for index in range(len(content["object"])):
+            facts = {kind: content[kind][index].item() for kind in FACTS}
+            entries.append(Entry(**facts, **{kind: content.get(f"{kind}_{index}") for kind in PICTURES}))
     return entries
 
 
