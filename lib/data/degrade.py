@@ -16,7 +16,7 @@ KINDS = ("crop", "occlusion", "downscale", "blur")
 
 # Where the miniature generator's loss has gone 20, 45 and 70% of the way from a clean photo to that of another object,
 # on training objects and to the nearest 0.05 (notebook A1, lib/generator/severity.py).
-SEVERITIES = {"mild": 0.2, "medium": 0.45, "severe": 0.8}
+SEVERITIES = {"mild": 0.25, "medium": 0.45, "severe": 0.75}
 
 CROP = 0.4  # of the box's width or height lies outside the frame: more leaves no object to speak of
 OCCLUSION = 0.35  # of the box's area lies behind the occluder, in the middle: likewise

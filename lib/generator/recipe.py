@@ -49,7 +49,7 @@ class Conditioner:
     weights: dict[str, float] = field(
         default_factory=lambda: {"occupancy": 4, "distance": 1, "color": 1, "seen": 2, "view": 0.5, "category": 0.1}
     )
-    budget: Budget = field(default_factory=lambda: Budget(minutes=42))
+    budget: Budget = field(default_factory=lambda: Budget(minutes=85))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Structure:
     flow_batch: int = 48
     flow_rate: float = 1e-3
     drop: float = 0.1  # of the conditions, for guidance
-    flow_budget: Budget = field(default_factory=lambda: Budget(minutes=60))
+    flow_budget: Budget = field(default_factory=lambda: Budget(minutes=63))
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Slat:
     flow_batch: int = 16  # objects
     flow_rate: float = 1e-3
     drop: float = 0.1  # of the conditions, for guidance
-    flow_budget: Budget = field(default_factory=lambda: Budget(minutes=60))
+    flow_budget: Budget = field(default_factory=lambda: Budget(minutes=66))
     gaussian_cells: int = 1500  # in a batch
     gaussian_image: int = 80  # pixels
     gaussian_rate: float = 1e-3
@@ -201,7 +201,7 @@ class Recipe:
     slat: Slat = Slat()
     # On training objects 25 steps did no better in either stage; guidance helps the structure, and the latents not.
     structure_sampler: dict = field(default_factory=lambda: sampler(12, 3.0))
-    slat_sampler: dict = field(default_factory=lambda: sampler(8, 0.0))
+    slat_sampler: dict = field(default_factory=lambda: sampler(4, 0.0))
 
     def within(self, minutes: dict[str, float | None]) -> "Recipe":
         """The same with other training times; a stage whose minutes are None keeps its own."""

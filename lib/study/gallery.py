@@ -56,24 +56,16 @@ def keep(study: Study, cells: Sequence[Cell], answers: pd.DataFrame, truth: pd.D
     ]
     known = {one.samples: one for one in read(folder(study.settings) / f"{name}.npz")}
     keys = [" ".join(map(study.sampler.key, pair)) for _, *pair in pairs]
-    study.sampler.provide(
-        [one for (_, *pair), key in zip(pairs, keys, strict=True) if key not in known for one in pair]
-    )
+    new = [pair for (_, *pair), key in zip(pairs, keys, strict=True) if key not in known]
+    study.sampler.provide([one for pair in new for one in pair])
     said, true = (table.set_index(["case", "object"]) for table in (answers, truth))
     entries = []
     for (cell, a, b), key in zip(pairs, keys, strict=True):
         place = cell.name, a.subject.item.id
-        shown = known[key] if key in known else Shown(place[1], *_pictures(study, a, b))
+        shown = known.get(key) or Shown(place[1], *_pictures(study, a, b))
         answer, gap = said.loc[place], true.f_score_a[place] - true.f_score_b[place]
-        facts = (
-            labels.row(cell),
-            answer.outcome,
-            float(answer.p_ab),
-            float(answer.p_ba),
-            BETTER.get(np.sign(gap), ""),
-            key,
-        )
-        entries.append(Entry(shown.object, shown.photo, shown.a, shown.b, *facts))
+        told = answer.outcome, float(answer.p_ab), float(answer.p_ba), BETTER.get(np.sign(gap), "")
+        entries.append(Entry(shown.object, shown.photo, shown.a, shown.b, labels.row(cell), *told, key))
     save(entries, name, study.settings)
 
 

@@ -76,7 +76,8 @@ def there(tables: Mapping[str, pd.DataFrame], *names: str) -> bool:
 
 
 def _number(name: str) -> str:
-    return MADE_BY.get(name, name.split("_")[0])
+    first = name.split("_")[0]
+    return MADE_BY.get(first, first)
 
 
 def headline(tables: Mapping[str, pd.DataFrame], claims: pd.DataFrame) -> list[str]:

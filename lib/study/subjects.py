@@ -32,7 +32,7 @@ class Subject:
         return clean if severity == CLEAN else degrade(clean, severity, self.seed, kinds)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def _clean(subject: Subject) -> Image.Image:
     return render_photo(subject.item.mesh, subject.size)
 
