@@ -9,6 +9,7 @@ usage() {
 ./run_all.sh --profile NAME         the same on another profile (mini, smoke, paper)
 ./run_all.sh 01 -p NAME VALUE ...   one notebook with new parameters
 ./run_all.sh --plan ...             what a run with these arguments would do, what is missing, what it costs
+./run_all.sh --backend ray ...      on a Ray cluster (see README.md)
 ./run_all.sh test [PYTEST OPTION]   set up if needed, run the tests
 ./run_all.sh lab [JUPYTER OPTION]   JupyterLab on notebooks/
 TEXT

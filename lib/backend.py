@@ -5,13 +5,14 @@ neither. Its workers live as long as the notebook, so a model is loaded once in 
 """
 
 import os
+import socket
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from queue import SimpleQueue
 
 from joblib import parallel_config
-from joblib.parallel import ParallelBackendBase
+from joblib.parallel import ParallelBackendBase, get_active_backend
 
 from lib.errors import BadInput
 from lib.profiles import ROOT
@@ -20,26 +21,38 @@ RETRIES = 3  # of a job whose worker died; one that kills every worker must end 
 
 
 def require_ray():
-    """Raises BadInput where ray is not installed."""
+    """Raises BadInput where ray is not installed, and where nothing answers at RAY_ADDRESS (ray tries for minutes)."""
     if find_spec("ray") is None:
         remedy = f"Install it: {sys.executable} -m pip install -r {ROOT / 'requirements-ray.txt'}"
         raise BadInput("--backend ray", "ray is not installed", remedy)
+    host, _, port = os.environ.get("RAY_ADDRESS", "").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _nobody(error) from error
 
 
 def use_ray():
     """From now on the maps of this thread run on the cluster that RAY_ADDRESS names, else on one of this machine.
 
-    Raises BadInput where ray is not installed, and at the first map where there is no such cluster.
+    Raises BadInput as `require_ray`, and at the first map where there is no such cluster.
     """
     require_ray()
     parallel_config(backend=RayBackend())
 
 
-class Worker:
-    """A process of the cluster. folder: the caller's, which relative paths start from."""
+def on_cluster() -> bool:
+    """Whether this thread's maps run on a cluster."""
+    return isinstance(get_active_backend()[0], RayBackend)
 
-    def __init__(self, folder: str):
+
+class Worker:
+    """A process of the cluster. folder, paths: the caller's, for relative files and for imports."""
+
+    def __init__(self, folder: str, paths: list[str]):
         os.chdir(folder)
+        sys.path += [path for path in paths if path not in sys.path]
 
     def run(self, job):
         return job()
@@ -67,7 +80,7 @@ class RayBackend(ParallelBackendBase):
         unit = "GPU" if "GPU" in found else "CPU"
         options = {f"num_{unit.lower()}s": 1, "max_restarts": -1, "max_task_retries": RETRIES}
         start = ray.remote(**options)(Worker).remote
-        self.workers = [start(os.getcwd()) for _ in range(int(found[unit]))]
+        self.workers = [start(os.getcwd(), sys.path) for _ in range(int(found[unit]))]
         self.idle = SimpleQueue()
         for worker in self.workers:
             self.idle.put(worker)
@@ -84,6 +97,8 @@ class RayBackend(ParallelBackendBase):
     def abort_everything(self, ensure_ready: bool = True):
         import ray
 
+        if self.threads is None:  # there is nothing yet, or another map aborted
+            return
         self.threads.shutdown(wait=False, cancel_futures=True)
         for worker in self.workers:
             ray.kill(worker)
@@ -111,5 +126,9 @@ def _connect():
     try:
         ray.init(log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
-        problem = f"there is no Ray cluster at {os.environ.get('RAY_ADDRESS')!r} ({error})"
-        raise BadInput("RAY_ADDRESS", problem, "Correct it, or unset it to use this machine alone") from error
+        raise _nobody(error) from error
+
+
+def _nobody(error: OSError) -> BadInput:
+    problem = f"there is no Ray cluster at {os.environ.get('RAY_ADDRESS')!r} ({error})"
+    return BadInput("RAY_ADDRESS", problem, "Correct it, or unset it to use this machine alone")

@@ -15,7 +15,10 @@ from lib.profiles import ROOT, Profile, load_profile, profile_names
 
 NOTEBOOKS = ROOT / "notebooks"
 SERIES = re.compile(r"0\d_")  # what a plain run executes; 10 wants the reader's meshes, A1 and A2 train for hours
-STARTUP = {"local": [], "ray": ["--IPKernelApp.exec_lines=['from lib.backend import use_ray; use_ray()']"]}  # of kernels
+STARTUP = {  # options of the kernels, by backend
+    "local": [],
+    "ray": ["--IPKernelApp.exec_lines=['from lib.backend import use_ray; use_ray()']"],
+}
 
 
 def notebooks() -> dict[str, Path]:
@@ -75,10 +78,11 @@ def assign(paths: list[Path], parameters: dict, profile: str) -> dict[Path, dict
 
 
 def execute(path: Path, parameters: dict, profile: Profile, backend: str = "local") -> None:
-    """Runs one notebook, its maps on a backend (`lib.backend`); its executed copy appears whole, after success or failure, and never after Ctrl-C.
+    """Runs one notebook; its executed copy appears whole, after success or failure, and never after Ctrl-C.
 
-    After success the seconds, code and machine of one of the series go to provenance.json. Paths among the parameters
-    are relative to the caller's folder. Raises SystemExit naming notebook and cell.
+    backend: where its maps run, a key of `STARTUP`. After success the seconds, code and machine of one of the series go
+    to provenance.json. Paths among the parameters are relative to the caller's folder. Raises SystemExit naming
+    notebook and cell.
     """
     from papermill import PapermillExecutionError, execute_notebook
 
@@ -129,7 +133,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("notebook", nargs="*", help=f"number or name: {', '.join(notebooks())}; default: the series")
     parser.add_argument("--profile", default="mini", help=f"{', '.join(profile_names())}; default: mini")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--backend", default="local", choices=STARTUP, help="ray: the cluster at RAY_ADDRESS or a local one")
+    parser.add_argument(
+        "--backend", default="local", choices=STARTUP, help="ray: the cluster at RAY_ADDRESS or a local one"
+    )
     parser.add_argument(
         "--plan", action="store_true", help="print what would run, what is missing and what it costs (-p tflops: rate)"
     )

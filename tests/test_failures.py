@@ -13,10 +13,10 @@ from lib.judges.candidates import Candidate, Pair, Picture
 from lib.judges.prompts import LAYOUTS
 from lib.judges.training.cases import Case
 from lib.judges.verdicts import Answer
-from lib.profiles import load_profile
+from lib.profiles import Profile, load_profile
 from lib.renderers.montage import judge_montage
 from lib.stats.intervals import clopper_pearson
-from lib.study import failure_tables, failures, pairs
+from lib.study import failure_tables, failures, pairs, shelf
 from lib.study.failure_plots import failure_modes
 from lib.study.failures import BROKEN, CATEGORY, CHANGED, INSTANCE, MODES, SHAPE, SURFACE
 from lib.study.records import Records
@@ -194,6 +194,13 @@ def plans():
     return failures.plan(pairs.judged_objects(SMOKE)[0], SMOKE.seed)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def records(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Profile, "records_dir", tmp_path_factory.mktemp("records"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def cases(plans):
     return failures.cases(plans[:2], SMOKE, workers=1)
@@ -218,6 +225,18 @@ def test_the_better_side_is_a_and_wrong_objects_are_shown_whole(cases, plans):
     for case, other in zip((INSTANCE, CATEGORY), plans[0].wrong, strict=True):
         (seen,) = first[case].b.pictures(LAYOUTS["montage_ref"])
         assert seen.digest == Picture(judge_montage(other.mesh, SMOKE.tile)).digest
+
+
+def test_a_second_run_makes_no_candidate_and_asks_about_the_same(cases, plans, monkeypatch):
+    monkeypatch.setattr(shelf, "_make", None)
+    again = failures.cases(plans[:2], SMOKE, workers=1)
+    assert [(case.name, case.layout, case.gap) for case in again] == [(one.name, one.layout, one.gap) for one in cases]
+    for one, other in zip(cases, again, strict=True):
+        assert one.pair.reference.digest == other.pair.reference.digest
+        for side in ("a", "b"):
+            new, old = (getattr(case.pair, side) for case in (other, one))
+            seen = [picture.digest for picture in old.pictures(LAYOUTS[one.layout])]
+            assert new.describe(LAYOUTS[one.layout]) == {"object": old.object, **old.facts, "images": seen}
 
 
 def test_a_pair_without_a_clearly_better_side_is_left_out(plans):

@@ -5,17 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from joblib import parallel_config
 
 from lib.data.compare import mesh_error
 from lib.data.corrupt import CORRUPTIONS, corrupt
 from lib.data.objects import Object
 from lib.errors import BadInput
-from lib.judges.candidates import Candidate
+from lib.judges.candidates import Candidate, Picture
 from lib.judges.known import INTACT, Damage, Known, known
 from lib.judges.prompts import LAYOUTS
 from lib.judges.verdicts import Answer
 from lib.profiles import Profile, load_profile
-from lib.study import pairs
+from lib.study import pairs, shelf
 from lib.study.pairs import CLEAR, GRADED, IDENTICAL, NO_GAP
 from lib.study.records import Records
 
@@ -139,59 +140,110 @@ def test_a_known_candidate_carries_its_damage_and_the_views_error():
 
 
 @pytest.fixture
-def cheap(monkeypatch, tmp_path):
-    """A cache of its own, and damages that take no time; gives the list of what was made."""
-    made = []
+def made(monkeypatch, tmp_path):
+    """Records of its own; gives the list of what was made, which grows."""
+    found, make = [], shelf._make
 
-    def drawn(item, damage, tile, layouts, n_splats):
-        made.append((item.id, damage.kind, layouts, n_splats))
-        return picture(damage.severity, damage.kind, item.id, seed=damage.seed)
+    def spied(recipes, *how):
+        found.extend(recipes)
+        return make(recipes, *how)
 
-    monkeypatch.setattr(pairs, "known", drawn)
-    monkeypatch.setattr(Profile, "cache_dir", property(lambda self: tmp_path / "cache"))
+    monkeypatch.setattr(shelf, "_make", spied)
+    monkeypatch.setattr(Profile, "records_dir", property(lambda self: tmp_path / "records"))
+    with parallel_config(backend="sequential"):
+        yield found
+
+
+@pytest.fixture
+def cheap(made, monkeypatch):
+    """The same, with damages that take no time."""
+    blank = {name: [np.zeros((2, 2, 3), np.uint8)] for name in LAYOUTS}
+
+    def make(recipes, *_):
+        made.extend(recipes)
+        return [({name: blank[name] for name in one.layouts}, {"error": one.facts["severity"]}) for one in recipes]
+
+    monkeypatch.setattr(shelf, "_make", make)
     return made
 
 
-def test_objects_are_made_once_until_something_changes(cheap, monkeypatch):
+def test_candidates_are_made_once_until_something_changes(cheap):
     objects, _ = pairs.judged_objects(SMOKE)
     assert [one.id for one in objects] == ["procedural/test/0", "procedural/test/1"]
-    first = pairs.controls(objects, SMOKE, workers=1)
+    first = pairs.controls(objects, SMOKE)
     assert len(cheap) == 2 * 7
-    again = pairs.controls(objects, SMOKE, workers=1)
+    again = pairs.controls(objects, SMOKE)
     assert len(cheap) == 2 * 7
+    assert [one.error for one in again[1].graded] == [one.error for one in first[1].graded]
     assert [one.graded[3].candidate.facts for one in again] == [one.graded[3].candidate.facts for one in first]
-    pairs.controls(objects[:1], replace(SMOKE, seed=1), workers=1)
-    assert len(cheap) == 3 * 7
+    pairs.controls(objects[:1], replace(SMOKE, seed=1))
+    assert len(cheap) == 3 * 7 - 1  # the intact is no draw
     objects[0].mesh.vertices[0] += 0.01
-    pairs.controls(objects, SMOKE, workers=1)
-    assert len(cheap) == 4 * 7
-    monkeypatch.setattr(pairs, "_code", lambda: "edited")
-    pairs.controls(objects, SMOKE, workers=1)
-    assert len(cheap) == 6 * 7
+    pairs.controls(objects, SMOKE)
+    assert len(cheap) == 4 * 7 - 1
+    pairs.controls(objects, replace(SMOKE, tile=28, n_splats=1))
+    assert len(cheap) == 6 * 7 - 1
+
+
+def test_candidates_are_the_same_where_a_processor_rounds_differently(cheap):
+    objects, _ = pairs.judged_objects(SMOKE)
+    pairs.controls(objects, SMOKE)
+    objects[0].mesh.vertices *= 1 + 1e-15
+    pairs.controls(objects, SMOKE)
+    assert len(cheap) == 2 * 7
 
 
 def test_an_object_is_damaged_in_its_own_way_whatever_else_is_asked_for(cheap):
     objects, _ = pairs.judged_objects(SMOKE)
-    two, one = pairs.controls(objects, SMOKE, workers=1), pairs.controls(objects[:1], SMOKE, workers=1)
+    two, one = pairs.controls(objects, SMOKE), pairs.controls(objects[:1], SMOKE)
     assert [known.error for known in two[0].graded] == [known.error for known in one[0].graded]
     assert [known.error for known in two[0].graded] != [known.error for known in two[1].graded]
 
 
 def test_the_photo_and_splats_come_with_the_layouts_that_show_them(cheap):
     objects, _ = pairs.judged_objects(replace(SMOKE, n_judged=1))
-    assert pairs.controls(objects, SMOKE, workers=1)[0].photo is None
-    assert pairs.controls(objects, SMOKE, "montage_ref", workers=1)[0].photo.size == (112, 112)
-    pairs.controls(objects, SMOKE, "splat", workers=1)
-    assert {(layouts, splats) for _, _, layouts, splats in cheap} == {
-        (("montage",), 0),
-        (("montage_ref",), 0),
-        (("splat",), SMOKE.n_splats),
-    }
+    assert pairs.controls(objects, SMOKE)[0].photo is None
+    assert pairs.controls(objects, SMOKE, "montage_ref")[0].photo.size == (112, 112)
+    pairs.controls(objects, SMOKE, "splat")
+    assert [one.layouts for one in cheap[::7]] == [("montage",), ("montage_ref",), ("splat",)]
+    fewer = replace(SMOKE, n_splats=1)
+    for layout, new in (("montage", 0), ("splat", 7)):
+        before = len(cheap)
+        pairs.controls(objects, fewer, layout)
+        assert len(cheap) == before + new
+
+
+def test_a_judge_on_record_needs_no_pixels_and_a_new_one_gets_those_on_record(made, tmp_path, monkeypatch):
+    objects, records = pairs.judged_objects(replace(SMOKE, n_judged=1))[0], Records(tmp_path / "r.jsonl")
+    first = pairs.ask({"X": Brightness()}, pairs.cases(pairs.controls(objects, SMOKE)), records)
+    assert len(made) == 7
+    cases = pairs.cases(pairs.controls(objects, SMOKE))
+    assert pairs.ask({"X": Brightness()}, cases, records).equals(first)
+    assert len(made) == 7
+    run, at_once = shelf._run, []
+    monkeypatch.setattr(shelf, "_run", lambda jobs, *how: at_once.append(len(jobs)) or run(jobs, *how))
+    again = pairs.ask({"X": Brightness(pull=1e-9)}, cases, records)
+    assert at_once == [7]  # each once, however many pairs it is in
+    assert again.p_a.to_numpy() == pytest.approx(first.p_a.to_numpy())
+    for case in cases:
+        (image,) = case.pair.b.images["montage"]
+        assert [Picture(image).digest] == case.pair.b.describe(LAYOUTS["montage"])["images"]
+    assert len(made) == 2 * 7
+
+
+def test_what_is_made_is_the_object_after_its_damage(made):
+    objects, _ = pairs.judged_objects(replace(SMOKE, n_judged=1))
+    (item,) = pairs.controls(objects, SMOKE)
+    for found in (item.intact, item.graded[0], item.twins[0][1]):
+        same = known(objects[0], Damage(**found.candidate.facts), SMOKE.tile)
+        assert found.error == same.error
+        np.testing.assert_array_equal(found.candidate.images["montage"][0], same.candidate.images["montage"][0])
+        assert "splat" not in found.candidate.images
 
 
 def test_an_unknown_layout_is_named_before_any_work(cheap):
     with pytest.raises(BadInput, match="mosaic"):
-        pairs.controls(pairs.judged_objects(SMOKE)[0], SMOKE, "mosaic", workers=1)
+        pairs.controls(pairs.judged_objects(SMOKE)[0], SMOKE, "mosaic")
     assert cheap == []
 
 

@@ -1,6 +1,9 @@
 """Notebook 01's functions: the objects it shows, what it says of a damage, the prompts, one pair to the verdict."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import trimesh
 
@@ -8,7 +11,7 @@ from lib.data.corrupt import CORRUPTIONS
 from lib.errors import BadInput
 from lib.judges.prompts import LAYOUTS, prompt
 from lib.judges.verdicts import Answer, Verdict
-from lib.profiles import load_profile
+from lib.profiles import Profile, load_profile
 from lib.renderers.montage import judge_montage
 from lib.study import protocol
 from lib.study.protocol import damage, damage_summary, damage_table, gather_objects, seen
@@ -56,9 +59,32 @@ def test_seen_averages_over_drawn_pixels_only():
 
 
 @pytest.fixture(scope="module")
-def table():
-    objects, _ = gather_objects(load_profile("smoke", n_objects=1))
-    return damage_table(damage(objects, 0.6, SMOKE), SMOKE)
+def damaged():
+    return damage(gather_objects(load_profile("smoke", n_objects=1))[0], 0.6, SMOKE)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Profile, "records_dir", tmp_path_factory.mktemp("records"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def table(damaged, records):
+    return damage_table(damaged, SMOKE)
+
+
+def test_what_was_measured_is_on_record_until_the_mesh_or_the_damage_changes(table, damaged, monkeypatch):
+    measured = []
+    monkeypatch.setattr(protocol, "montages", lambda mesh, *_: measured.append(mesh) or [np.zeros((1, 1, 3))] * 2)
+    pd.testing.assert_frame_equal(damage_table(damaged, SMOKE), table)
+    assert measured == []
+    ((item, done),) = damaged[:1]
+    damage_table([(item, replace(done, seed=done.seed + 1))], SMOKE)
+    assert measured == [item.mesh, done.mesh]
+    damage_table(damaged[1:2], replace(SMOKE, n_splats=9))
+    assert len(measured) == 5  # the floor too
 
 
 def test_the_table_has_every_kind_and_a_floor(table):

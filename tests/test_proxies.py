@@ -1,11 +1,13 @@
 """Notebook 07: the companion's design, its estimands, and a head that never sees what it is judged on."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import parallel_config
 
 from lib.data.compare import mesh_error
 from lib.data.corrupt import corrupt
@@ -15,14 +17,14 @@ from lib.errors import BadInput
 from lib.judges.candidates import Picture
 from lib.judges.prompts import LAYOUTS
 from lib.judges.verdicts import Answer
-from lib.profiles import load_profile
+from lib.profiles import Profile, load_profile
 from lib.stats.estimands import FLIP, LOSS, WIN
-from lib.study import proxies, proxies_plots
+from lib.study import proxies, proxies_plots, shelf
 from lib.study.proxies import FEATURES, FULL, MIXED, SIMILARITY, SUBGROUPS, WITHIN_CORRUPTED, WITHIN_INTACT
 from lib.study.proxy_agreement import ALL, GEOMETRY, HEAD, JUDGE_X, agreement, head_weights, judge_table, margins
 from lib.study.published import load_published
 from lib.study.records import Records
-from lib.study.similarity import rig_views, similarity
+from lib.study.similarity import Tower, rig_views, similarity
 from lib.study.validity import validity
 
 SMALL = replace(load_profile("smoke"), tile=16)
@@ -55,6 +57,13 @@ class Ink:
             p = 0.9 if self.likes * (first - second) > 0 or not self.likes else 0.1
             said.append(Answer((p, 1 - p), 1.0, 0.0))
         return said
+
+
+@pytest.fixture(scope="module", autouse=True)
+def records(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Profile, "records_dir", tmp_path_factory.mktemp("records"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +109,41 @@ def test_errors_and_features_are_those_of_the_candidates_own_meshes(measured):
         assert intact.features[SIMILARITY] == pytest.approx(similarity(MeanColor(), photo, views[None])[0])
 
 
-def test_candidates_depend_on_the_object_its_place_and_the_seed_alone(measured):
+def test_candidates_depend_on_the_object_its_place_and_the_seed_alone(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(Profile, "records_dir", tmp_path)
     again = proxies.measure([furniture("test", 0)], SMALL, MeanColor(), workers=1)
     other = proxies.measure([furniture("test", 0)], replace(SMALL, seed=1), MeanColor(), workers=1)
     pd.testing.assert_frame_equal(proxies.candidate_table(again), proxies.candidate_table(measured[:1]))
     assert not proxies.candidate_table(again).equals(proxies.candidate_table(other))
+
+
+def test_a_second_run_measures_nothing_and_a_new_judge_sees_what_was_measured(measured, monkeypatch, tmp_path):
+    objects = [furniture("test", index) for index in range(3)]
+    with monkeypatch.context() as shut:
+        shut.setattr(shelf, "_make", None)
+        again = proxies.measure(objects, SMALL, MeanColor(), workers=1)
+    pd.testing.assert_frame_equal(proxies.candidate_table(again), proxies.candidate_table(measured))
+    run, at_once = shelf._run, []
+    monkeypatch.setattr(shelf, "_run", lambda jobs, *how: at_once.append(len(jobs)) or run(jobs, *how))
+    with parallel_config(backend="sequential"):
+        answers = proxies.ask(again[:1], {"X": Ink("x", 1), "Y": Ink("y", -1)}, Records(tmp_path / "records.jsonl"))
+    assert len(answers) == 6
+    assert at_once == [4, 0]
+    assert again[1][0].candidate.images.made is None
+    for old, new in zip(measured[0], again[0], strict=True):
+        np.testing.assert_array_equal(*(one.candidate.images["turntable24"][0] for one in (old, new)))
+
+
+def test_a_judge_that_was_trained_again_is_another_encoder():
+    class Trained(Tower):
+        __call__ = MeanColor.__call__
+
+    first, same, second = (Trained(SimpleNamespace(identity={"model": "x", "weights": one})) for one in "112")
+    item = [furniture("test", 0)]
+    one, other, new = (proxies.measure(item, SMALL, encoder, workers=1)[0][0] for encoder in (first, same, second))
+    assert one.candidate.images.made is not None
+    assert other.candidate.images.made is None
+    assert new.candidate.images.made is not None
 
 
 def test_a_larger_share_of_faces_can_be_dropped_and_a_wrong_one_is_refused():

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
-from lib.data.compare import mesh_error
 from lib.data.corrupt import Corruption, wrong_category, wrong_instance
 from lib.data.objects import Object
 from lib.data.photos import render_photo
-from lib.judges.candidates import Pair, render_candidate
-from lib.judges.known import INTACT, POINTS, Damage, Known, known
+from lib.judges.candidates import Pair
+from lib.judges.known import INTACT, Damage, Known
 from lib.judges.training.cases import Case
 from lib.profiles import Profile
+from lib.study.shelf import Shelf, after, instead
 
 # Splats close the gaps of a broken surface and cannot close those of a changed shape.
 SURFACE, SHAPE = ("face_drop", "noise"), ("missing_part", "floaters")
 SEVERITY = (0.4, 0.8)  # obvious on a montage, and the object can still be recognized
+NORMALS = ("montage", "montage_ref")  # in which wrong objects are shown; damaged ones are in every layout
+EVERY = (*NORMALS, "seven_images", "splat")
 CLEARLY = 0.05  # by which one side of a pair is the better, in view error
 
 
@@ -84,10 +84,18 @@ def plan(objects: Sequence[Object], seed: int) -> list[Plan]:
 def cases(plans: Sequence[Plan], settings: Profile, workers: int = -1) -> list[Case]:
     """One pair an object for every mode's kind of pairs, in both of its layouts; `a` is truly the better.
 
-    Pairs with a gap under `CLEARLY` are left out. workers: processes, -1 for one a core.
+    Pairs with a gap under `CLEARLY` are left out. workers: processes, -1 for one a core. What is on record is not made
+    (`lib.study.shelf`).
     """
-    jobs = Parallel(workers, return_as="generator")(delayed(_pairs)(one, settings) for one in plans)
-    pairs = [pair for made in tqdm(jobs, desc="failures", total=len(plans), mininterval=1) for pair in made]
+    recipes = [
+        [
+            *(after(one.item, damage, EVERY) for damage in (INTACT, one.broken, one.changed)),
+            *(instead(one.item, other, NORMALS) for other in one.wrong),
+        ]
+        for one in plans
+    ]
+    made = zip(plans, Shelf(settings, workers).known(recipes), strict=True)
+    pairs = [pair for one, known in made for pair in _pairs(render_photo(one.item.mesh, 2 * settings.tile), *known)]
     return [
         Case(case, layout, pair, gap)
         for case, layout in dict.fromkeys((mode.case, layout) for mode in MODES for layout in (mode.warned, mode.fixed))
@@ -96,15 +104,8 @@ def cases(plans: Sequence[Plan], settings: Profile, workers: int = -1) -> list[C
     ]
 
 
-def _pairs(one: Plan, settings: Profile) -> list[tuple[str, Pair, float]]:
-    """Case, pair and gap of each kind of pairs."""
-    layouts = ("montage", "montage_ref", "seven_images", "splat")
-    intact, broken, changed = (
-        known(one.item, damage, settings.tile, layouts, settings.n_splats)
-        for damage in (INTACT, one.broken, one.changed)
-    )
-    instance, category = (_wrong(one.item, other, settings) for other in one.wrong)
-    photo = render_photo(one.item.mesh, 2 * settings.tile)
+def _pairs(photo, intact: Known, broken: Known, changed: Known, instance: Known, category: Known) -> list:
+    """[(case, pair, gap)] of an object."""
     sides = {
         BROKEN: (intact, broken),
         CHANGED: (intact, changed),
@@ -112,9 +113,3 @@ def _pairs(one: Plan, settings: Profile) -> list[tuple[str, Pair, float]]:
         CATEGORY: (broken, category),
     }
     return [(case, Pair(a.candidate, b.candidate, photo), b.error - a.error) for case, (a, b) in sides.items()]
-
-
-def _wrong(item: Object, other: Corruption, settings: Profile) -> Known:
-    facts = {"kind": other.kind, "did": other.did}
-    candidate = render_candidate(item.id, other.mesh, settings.tile, ("montage", "montage_ref"), facts=facts)
-    return Known(candidate, mesh_error(item.mesh, other.mesh, n_points=POINTS).view)

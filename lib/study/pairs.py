@@ -4,7 +4,6 @@ Every object of the test split gives an intact candidate, some of graded damage,
 damage drawn again. Candidates from any other source become a `Case` in the same way.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,24 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Memory, Parallel, delayed
-from tqdm.auto import tqdm
 
 from lib.data.corrupt import CORRUPTIONS
 from lib.data.objects import Object
 from lib.data.photos import render_photo
 from lib.errors import BadInput
 from lib.judges.candidates import Pair
-from lib.judges.known import INTACT, Damage, Known, known
+from lib.judges.known import INTACT, Damage, Known
 from lib.judges.open import open_judge
-from lib.judges.prompts import Layout, prompt
+from lib.judges.prompts import prompt
 from lib.judges.protocol import Judge, Prepare, judge_pairs
 from lib.judges.training.cases import Case, distinct_layouts
 from lib.judges.verdicts import Verdict
-from lib.profiles import ROOT, Profile
+from lib.profiles import Profile
 from lib.stats.estimands import ABSTENTION
 from lib.study.protocol import gather_objects
 from lib.study.records import Records
+from lib.study.shelf import Shelf, after, prepare
 
 CLEAR, GRADED, NO_GAP, IDENTICAL = "clear gap", "graded", "no gap", "identical images"
 CLEAR_GAP = 0.2  # view error from which damage beside the intact mesh is a clear gap
@@ -58,32 +56,23 @@ def judged_objects(
 def controls(
     objects: Sequence[Object], settings: Profile, layout: str = "montage", workers: int = -1
 ) -> list[Controls]:
-    """The candidates of every object, rendered for a layout; a function of the objects, their places and the settings.
+    """The candidates of every object, to be shown in a layout; a function of the objects, their places, the settings.
 
-    workers: processes, -1 for one a core. What was made is kept in `results/<profile>/cache` until the mesh, the
-    settings or the code that makes it change. Raises BadInput for an unknown layout.
+    workers: processes, -1 for one a core. What is on record is not made (`lib.study.shelf`). Raises BadInput for an
+    unknown layout.
     """
-    shown = prompt(layout).layout
-    one = Memory(settings.cache_dir, verbose=0).cache(_controls, ignore=["item"])
-    n_splats = settings.n_splats if layout == "splat" else 0
-    code = _code()
-    calls = [
-        (item, (item.id, _digest(item.mesh), code), [settings.seed, place], settings.tile, shown, n_splats)
-        for place, item in enumerate(objects)
+    photo = prompt(layout).layout.photo
+    plans = [plan([settings.seed, place]) for place in range(len(objects))]
+    recipes = [
+        [after(item, one, [layout]) for one in (INTACT, *first, *(twin for _, twin in again))]
+        for item, (first, again) in zip(objects, plans, strict=True)
     ]
-    new = [call for call in calls if not one.check_call_in_cache(*call)]
-    jobs = Parallel(workers, return_as="generator")(delayed(one)(*call) for call in new)
-    for _ in tqdm(jobs, desc="damaging and rendering", total=len(new), mininterval=1, disable=not new):
-        pass
-    return [one(*call) for call in calls]
-
-
-def _controls(item: Object, identity: tuple, seed: list[int], tile: int, layout: Layout, n_splats: int) -> Controls:
-    """identity: stands for `item` in the cache's key."""
-    first, again = plan(seed)
-    intact, *graded = (known(item, damage, tile, (layout.name,), n_splats) for damage in (INTACT, *first))
-    twins = [(graded[place], known(item, damage, tile, (layout.name,), n_splats)) for place, damage in again]
-    return Controls(render_photo(item.mesh, 2 * tile) if layout.photo else None, intact, graded, twins)
+    found = []
+    for item, (_, again), made in zip(objects, plans, Shelf(settings, workers).known(recipes), strict=True):
+        intact, graded, twins = made[0], made[1 : 1 + N_GRADED], made[1 + N_GRADED :]
+        beside = [(graded[place], twin) for (place, _), twin in zip(again, twins, strict=True)]
+        found.append(Controls(render_photo(item.mesh, 2 * settings.tile) if photo else None, intact, graded, beside))
+    return found
 
 
 def plan(seed: Sequence[int]) -> tuple[list[Damage], list[tuple[int, Damage]]]:
@@ -129,7 +118,7 @@ def load_judges(settings: Profile) -> dict[str, Judge]:
 
 
 def ask(
-    judges: Mapping[str, Judge], cases: Sequence[Case], records: Records, prepare: Prepare | None = None, **asking
+    judges: Mapping[str, Judge], cases: Sequence[Case], records: Records, prepare: Prepare = prepare, **asking
 ) -> pd.DataFrame:
     """Every judge's verdict on every case, one row each; what is on record is not asked.
 
@@ -142,8 +131,8 @@ def ask(
     parts = []
     for name, judge in judges.items():
         for layout in distinct_layouts(cases):
-            mine = [case for case in cases if case.layout == layout]
-            verdicts = judge_pairs(judge.asking(layout, **asking), [case.pair for case in mine], records, prepare)
+            mine, asked = [case for case in cases if case.layout == layout], judge.asking(layout, **asking)
+            verdicts = judge_pairs(asked, [case.pair for case in mine], records, prepare)
             parts.append(answer_frame(name, mine, verdicts))
     return pd.concat(parts, ignore_index=True)
 
@@ -167,14 +156,3 @@ def _row(name: str, case: Case, verdict) -> dict:
 def answered(answers: pd.DataFrame) -> pd.DataFrame:
     """The rows of `ask` without those in which the judge abstained: they say nothing about the pair."""
     return answers[answers.outcome != ABSTENTION]
-
-
-def _digest(mesh) -> str:
-    parts = (mesh.vertices, mesh.faces, mesh.visual.vertex_colors)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
-
-
-def _code() -> str:
-    """Digest of the sources that candidates depend on, so that no cache outlives them."""
-    rooms = [path for room in ("data", "renderers", "judges") for path in (ROOT / "lib" / room).glob("*.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in [*sorted(rooms), Path(__file__)])).hexdigest()

@@ -20,6 +20,8 @@ from lib.judges.verdicts import Verdict
 from lib.profiles import Profile
 from lib.renderers.montage import judge_montage, splat_montage
 from lib.renderers.splats import surface_splats
+from lib.study.records import Records
+from lib.study.shelf import mesh_digest
 
 
 def gather_objects(
@@ -68,32 +70,34 @@ def damage_table(damaged: list[tuple[Object, Corruption]], settings: Profile) ->
 
     `seen_in_normals` and `seen_in_splats` compare the montages of the intact and the corrupted mesh at the judge's
     size (see `seen`). Splats are laid at random, so two sets on one mesh differ too: a row of kind "intact" for each
-    object compares it with itself and gives that floor.
+    object compares it with itself and gives that floor. What is in `records/damage.jsonl` is not measured again.
     """
-    rows, intact = [], {}
-    for item, corruption in tqdm(_with_floor(damaged), desc="rendering", mininterval=1):
+    records, intact, keys = Records(settings.records_dir / "damage.jsonl"), {}, []
+    for item, done in tqdm(_with_floor(damaged), desc="measuring", mininterval=1):
+        made = done.kind, done.severity, done.seed, settings.tile, settings.n_splats, settings.seed
+        keys.append(Records.key(item.id, item.category, mesh_digest(item.mesh), *made))
+        if keys[-1] in records:
+            continue
         if item.id not in intact:
             intact[item.id] = montages(item.mesh, settings, settings.tile, settings.seed)
-        broken = montages(corruption.mesh, settings, settings.tile, settings.seed + 1)
+        broken = montages(done.mesh, settings, settings.tile, settings.seed + 1)
         normals, splats = (seen(*pair) for pair in zip(intact[item.id], broken, strict=True))
-        error = corruption.error
-        rows.append(
-            {
-                "object": item.id,
-                "category": item.category,
-                "kind": corruption.kind,
-                "severity": corruption.severity,
-                "did": corruption.did,
-                "mask_error": error.mask,
-                "normal_error": error.normal,
-                "view_error": error.view,
-                "chamfer": error.chamfer,
-                "f_score": error.f_score,
-                "seen_in_normals": normals,
-                "seen_in_splats": splats,
-            }
-        )
-    return pd.DataFrame(rows)
+        row = {
+            "object": item.id,
+            "category": item.category,
+            "kind": done.kind,
+            "severity": done.severity,
+            "did": done.did,
+            "mask_error": done.error.mask,
+            "normal_error": done.error.normal,
+            "view_error": done.error.view,
+            "chamfer": done.error.chamfer,
+            "f_score": done.error.f_score,
+            "seen_in_normals": normals,
+            "seen_in_splats": splats,
+        }
+        records.add([{"key": keys[-1], **row}])
+    return pd.DataFrame([records[key] for key in keys]).drop(columns=["key", "session", "when"])
 
 
 def _with_floor(damaged: list[tuple[Object, Corruption]]) -> list[tuple[Object, Corruption]]:

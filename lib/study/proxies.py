@@ -6,25 +6,24 @@ Here the intact mesh stands for the better generator, a copy with another damage
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import trimesh
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
-from lib.data.compare import mesh_error
-from lib.data.corrupt import CORRUPTIONS, corrupt
+from lib.data.corrupt import CORRUPTIONS
 from lib.data.objects import Object
 from lib.data.photos import render_photo
 from lib.errors import BadInput
-from lib.judges.candidates import Candidate, Pair, Picture, render_candidate
-from lib.judges.known import POINTS, Damage
+from lib.judges.candidates import Candidate, Pair, Picture
+from lib.judges.known import Damage
 from lib.judges.protocol import Judge, Store
 from lib.judges.roles import EvaluationJudge, Scorer, TrainingJudge, label
 from lib.profiles import Profile
-from lib.study.similarity import LARGEST, Encoder, rig_views, similarity
+from lib.study.shelf import Recipe, Shelf, error, prepare
+from lib.study.similarity import LARGEST, Encoder, Tower, rig_views, similarity
 from lib.study.validity import Validity, validity
 
 ROLES = INTACT, CORRUPTED, INTACT_DROPPED, CORRUPTED_DROPPED = (
@@ -74,47 +73,44 @@ def measure(
 ) -> list[list[Measured]]:
     """The four candidates of every object, in the order of `ROLES`; a function of the objects, their places, the seed.
 
-    face_drop: severity of the face-dropped twins; .375 drops 30%. workers: processes, -1 for one a core. Raises
-    BadInput for a layout that is none of `LAYOUTS` and a severity outside [0, 1].
+    face_drop: severity of the face-dropped twins; .375 drops 30%. workers: processes, -1 for one a core. What is on
+    record is neither made nor measured (`lib.study.shelf`). Raises BadInput for a layout that is none of `LAYOUTS` and
+    a severity outside [0, 1].
     """
     if layout not in LAYOUTS:
         problem = f"{layout!r} is none that shows a mesh and nothing else"
         raise BadInput("layout", problem, f"Use one of: {', '.join(LAYOUTS)}")
-    jobs = Parallel(workers, return_as="generator")(
-        delayed(_candidates)(item, place, settings, layout, face_drop) for place, item in enumerate(objects)
-    )
-    measured = []
-    for photo, views, rows in tqdm(jobs, desc="damaging and measuring", total=len(objects), mininterval=1):
-        likeness = similarity(encoder, photo, views)
-        measured.append(
-            [
-                Measured(*known, asdict(valid) | {SIMILARITY: like})
-                for (*known, valid), like in zip(rows, likeness, strict=True)
-            ]
-        )
-    return measured
+    weights = encoder.judge.identity["weights"] if isinstance(encoder, Tower) else None
+    shelf = Shelf(settings, workers, encoder=[encoder.name, weights])
+    recipes = [_recipes(item, place, settings, layout, face_drop) for place, item in enumerate(objects)]
+    size = min(2 * settings.tile, LARGEST)
+    for made, rows in shelf.make(recipes, partial(_features, size=size)):
+        photo = Picture(render_photo(made[0].item.mesh, size)).pixels
+        likeness = similarity(encoder, photo, np.stack([row.pop("views") for row in rows]))
+        shelf.put(made, [row | {SIMILARITY: like} for row, like in zip(rows, likeness, strict=True)])
+    return [[_measured(shelf, *both) for both in zip(ROLES, item, strict=True)] for item in recipes]
 
 
-def _candidates(item: Object, place: int, settings: Profile, layout: str, face_drop: float):
-    """The photo's pixels, the candidates' views, and for each the first fields of `Measured` and its validity."""
+def _recipes(item: Object, place: int, settings: Profile, layout: str, face_drop: float) -> list[Recipe]:
     rng = np.random.default_rng([settings.seed, place])
     severity, seeds = round(float(rng.uniform(*SEVERITIES)), 4), rng.integers(2**31, size=3).tolist()
     other = Damage(DAMAGES[place % len(DAMAGES)], severity, seeds[0])
     drop, other_drop = (Damage(DROP, face_drop, seed) for seed in seeds[1:])
-    corrupted = _damaged(item.mesh, other)
-    meshes = [item.mesh, corrupted, _damaged(item.mesh, drop), _damaged(corrupted, other_drop)]
-    size, rows = min(2 * settings.tile, LARGEST), []
-    for role, mesh, done in zip(ROLES, meshes, [(), (other,), (drop,), (other, other_drop)], strict=True):
-        facts = {"damages": [asdict(damage) for damage in done]}
-        candidate = render_candidate(item.id, mesh, settings.tile, (layout,), facts=facts)
-        kind = " + ".join(damage.kind for damage in done) or INTACT
-        rows.append((candidate, role, kind, mesh_error(item.mesh, mesh, n_points=POINTS).view, validity(mesh)))
-    views = np.stack([rig_views(mesh, size) for mesh in meshes])
-    return Picture(render_photo(item.mesh, size)).pixels, views, rows
+    return [
+        Recipe(item, {"damages": [asdict(damage) for damage in done]}, (layout,), item.mesh, done)
+        for done in [(), (other,), (drop,), (other, other_drop)]
+    ]
 
 
-def _damaged(mesh: trimesh.Trimesh, damage: Damage) -> trimesh.Trimesh:
-    return corrupt(mesh, damage.kind, damage.severity, damage.seed).mesh
+def _features(recipe: Recipe, mesh: trimesh.Trimesh, size: int) -> dict:
+    """Views for the image similarity, and what is measured on the mesh alone."""
+    return {"views": rig_views(mesh, size), **error(recipe, mesh), **asdict(validity(mesh))}
+
+
+def _measured(shelf: Shelf, role: str, recipe: Recipe) -> Measured:
+    kind, line = " + ".join(damage.kind for damage in recipe.damages) or INTACT, shelf[recipe]
+    features = {name: line[name] for name in FEATURES}
+    return Measured(shelf.candidate(recipe), role, kind, line["error"], features)
 
 
 def candidate_table(measured: Sequence[Sequence[Measured]]) -> pd.DataFrame:
@@ -147,7 +143,7 @@ def ask(
     pairs = [Pair(a.candidate, b.candidate) for a, b in couples]
     x, y = TrainingJudge(judges["X"].asking(layout)), EvaluationJudge(judges["Y"].asking(layout))
     scorer = Scorer(y, x)
-    said = zip(label(x, pairs, records), scorer.score(pairs, records), strict=True)
+    said = zip(label(x, pairs, records, prepare), scorer.score(pairs, records, prepare), strict=True)
     return pd.DataFrame(
         {
             "object": a.candidate.object,
