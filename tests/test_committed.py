@@ -20,7 +20,7 @@ from lib.generator import loading
 from lib.judges.models import weights_digest
 from lib.judges.prompts import Prompted
 from lib.judges.roles import TrainingJudge
-from lib.profiles import Profile, find_folder, load_profile
+from lib.profiles import ROOT, Profile, find_folder, load_profile
 from lib.study import (
     adaptation,
     adapters,
@@ -55,15 +55,9 @@ def same_pixels():
         pytest.skip("this processor rasterizes a pixel of a photo differently from the one of the committed records")
 
 
-def notebook(table: str) -> str:
-    """The number of the notebook that makes a table."""
-    first = table.split("_")[0]
-    return report.MADE_BY.get(first, first)
-
-
 def committed(number: str) -> dict[str, pd.DataFrame]:
     """A notebook's tables by name."""
-    return {name: table for name, table in tables(TABLES).items() if notebook(name) == number}
+    return {name: table for name, table in tables(TABLES).items() if report.notebook_of(name) == number}
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
@@ -182,6 +176,12 @@ def test_a_single_line_that_is_changed_or_missing_is_noticed(file, change, seen,
     file.write_text("".join(json.dumps(line) + "\n" for line in kept))
     with pytest.raises(AssertionError, match=seen):
         require_same(recompute(runner.notebooks()["07"], results), committed("07"))
+
+
+def test_the_readme_says_what_the_tables_say():
+    read = report.read_tables(MINI)
+    readme = " ".join((ROOT / "README.md").read_text().replace("\n> ", " ").split())
+    assert [one for one in report.headline(read, read["claims"]) if one not in readme] == []
 
 
 def surest(line: dict) -> float:

@@ -63,19 +63,20 @@ def _read(path: Path) -> pd.DataFrame:
 
 def sources(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The tables that the figures are drawn from: table, made by notebook, rows ("not made" where it is not there)."""
-    rows = [(name, _number(name), str(len(tables[name])) if name in tables else "not made") for name in NEEDED]
+    rows = [(name, notebook_of(name), str(len(tables[name])) if name in tables else "not made") for name in NEEDED]
     return pd.DataFrame(rows, columns=["table", "made by notebook", "rows"])
 
 
 def there(tables: Mapping[str, pd.DataFrame], *names: str) -> bool:
     """Whether all these tables are there; says which are not."""
-    absent = [f"{name} (notebook {_number(name)})" for name in names if name not in tables]
+    absent = [f"{name} (notebook {notebook_of(name)})" for name in names if name not in tables]
     if absent:
         print(f"Not drawn: {', '.join(absent)} not made yet")
     return not absent
 
 
-def _number(name: str) -> str:
+def notebook_of(name: str) -> str:
+    """The number of the notebook that makes a table or a figure."""
     first = name.split("_")[0]
     return MADE_BY.get(first, first)
 
@@ -119,16 +120,16 @@ def sections(settings: Profile, tables: Mapping[str, pd.DataFrame]) -> list[Sect
     """Every table and figure by the notebook that made it, in the order of the series; the claims are left out."""
     titles = {path.name.split("_")[0]: path.stem.replace("_", " ") for path in (ROOT / "notebooks").glob("*_*.ipynb")}
     drawn = sorted(settings.figures_dir.glob("*.png"))
-    numbers = {_number(name) for name in (*tables, *(path.stem for path in drawn))} - {OWN}
+    numbers = {notebook_of(name) for name in (*tables, *(path.stem for path in drawn))} - {OWN}
     return [
         Section(
             titles.get(number, number),
             [
                 (name, frame, _caption(name, settings))
                 for name, frame in tables.items()
-                if _number(name) == number and name != "claims"
+                if notebook_of(name) == number and name != "claims"
             ],
-            [path for path in drawn if _number(path.stem) == number],
+            [path for path in drawn if notebook_of(path.stem) == number],
         )
         for number in sorted(numbers)
     ]
