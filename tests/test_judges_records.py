@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import subprocess
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ from test_judges_protocol import Brightness, pairs
 
 from lib.errors import BadInput
 from lib.judges.protocol import judge_pairs
+from lib.study import records
 from lib.study.records import Records
 
 PROCESSES = multiprocessing.get_context("fork")  # a second process without importing everything again
@@ -166,3 +168,20 @@ def test_a_reader_sees_what_was_written_since_it_opened_the_file(tmp_path):
     assert len(reader.answers) == 0
     reader.refresh()
     assert len(reader.answers) == 4
+
+
+def test_the_code_of_a_run_is_its_commit_and_dirty_only_where_it_is_not_what_the_results_are(tmp_path):
+    def git(*arguments):
+        named = ("-c", "user.name=n", "-c", "user.email=e")
+        return subprocess.run(["git", *named, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert records._code(tmp_path) == "unknown"
+    for name in ("lib/a.py", "notebooks/a.ipynb", "weights/a", "results/a.csv"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("old")
+    git("init"), git("add", "-A"), git("commit", "-m", "m")
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+    (tmp_path / "results/a.csv").write_text("new")
+    assert records._code(tmp_path) == commit
+    (tmp_path / "lib/a.py").write_text("new")
+    assert records._code(tmp_path) == f"{commit}-dirty"

@@ -114,11 +114,20 @@ def _digest(content) -> str:
 @cache
 def code_and_machine() -> dict:
     """Code and library versions, and the kind of machine: recorded, but no part of a key."""
-    describe = ["git", "describe", "--always", "--dirty"]
-    code = which("git") and subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
     return {
-        "code": (code or "unknown").strip(),
+        "code": _code(Path(__file__).parents[2]),
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "transformers", "numpy", "pillow")},
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _code(root: Path) -> str:
+    """The commit, with "-dirty" where what results are made by differs from it; results are written while it runs."""
+    if not which("git"):
+        return "unknown"
+    commit, changed = (
+        subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+        for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "lib", "notebooks", "weights"])
+    )
+    return commit + "-dirty" * bool(changed) if commit else "unknown"
