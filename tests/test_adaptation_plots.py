@@ -130,7 +130,7 @@ def test_every_cause_has_its_number_and_interval():
     drawn = sorted(pair for axis in figure.axes for pair in reaches(axis))
     np.testing.assert_allclose(drawn, sorted(rows[["low", "high"]].itertuples(index=False, name=None)))
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles[:2] == ["wash-out: probe, after / before", "saturation: flips"]
+    assert titles[:2] == ["wash-out: probe ratio", "saturation: flips"]
     assert [axis.get_xscale() for axis in figure.axes] == ["log", "linear", "log", "linear"]
 
 

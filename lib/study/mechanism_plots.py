@@ -82,7 +82,7 @@ def causes(table: pd.DataFrame) -> Figure:
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
             axis.xaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
-        axis.set_title(f"{part.cause[0]}: {quantity}{', after / before' if quantity in RATIOS else ''}", loc="left")
+        axis.set_title(f"{part.cause[0]}: {quantity}{' ratio' if quantity in RATIOS else ''}", loc="left")
         axis.set(ylim=(len(part) - 0.4, -0.6), yticks=part.index)
         axis.set_yticklabels([_name(row) for _, row in part.iterrows()], fontsize=7)
         axis.tick_params(axis="y", length=0)

@@ -43,8 +43,14 @@ def save_figure(figure: Figure, name: str, settings: Profile) -> Figure:
 
 
 def _settle(figure: Figure):
-    """Fix the layout at whole hundred-thousandths: the solver's last digits differ from run to run."""
+    """Fix the layout at whole hundred-thousandths: the solver's last digits differ from run to run.
+
+    At the resolution of the file, since text is wider or narrower by its hinting at another one.
+    """
+    shown = figure.dpi
+    figure.set_dpi(plt.rcParams["savefig.dpi"])
     figure.draw_without_rendering()
+    figure.set_dpi(shown)
     figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position([round(part, 5) for part in axes.get_position(original=True).bounds])
