@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 usage() {
     cat <<'TEXT'
 ./run_all.sh                        set up if needed, run the series on the profile `mini`
-./run_all.sh --profile NAME         the same on another profile (mini, smoke, paper)
+./run_all.sh --profile NAME         the same on another profile (smoke, paper, paper_n8)
 ./run_all.sh 01 -p NAME VALUE ...   one notebook with new parameters
 ./run_all.sh --plan ...             what a run with these arguments would do, what is missing, what it costs
 ./run_all.sh --backend ray ...      on a Ray cluster (see README.md)

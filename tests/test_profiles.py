@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from lib import profiles
@@ -5,8 +7,8 @@ from lib.errors import BadInput
 from lib.profiles import load_profile, profile_names
 
 
-def test_the_three_profiles_load():
-    assert profile_names() == ["mini", "paper", "smoke"]
+def test_the_profiles_load():
+    assert profile_names() == ["mini", "paper", "paper_n8", "smoke"]
     assert all(load_profile(name).name == name for name in profile_names())
 
 
@@ -24,7 +26,7 @@ def test_override_replaces_and_none_keeps():
 @pytest.mark.parametrize(
     ("name", "overrides", "said"),
     [
-        ("mimi", {}, "mini, paper, smoke"),
+        ("mimi", {}, "mini, paper, paper_n8, smoke"),
         ("mini", {"n_objectz": 3}, "n_objects"),
         ("mini", {"n_objects": "many"}, "not of type int"),
         ("mini", {"n_objects": True}, "not of type int"),
@@ -44,3 +46,7 @@ def test_a_file_with_a_missing_or_unknown_line_is_named(tmp_path, monkeypatch):
     (tmp_path / "long.toml").write_text((profiles.ROOT / "lib/profiles/mini.toml").read_text() + "\ncolour = 3\n")
     with pytest.raises(BadInput, match=r"long\.toml: there is no setting 'colour'"):
         load_profile("long")
+
+
+def test_paper_n8_is_the_profile_paper_on_as_many_objects_as_the_paper_judged():
+    assert load_profile("paper_n8") == replace(load_profile("paper"), name="paper_n8", n_evaluated=8)
