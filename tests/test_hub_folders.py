@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hub_folders import DINOV2, INTERNVL, NETWORKS, QWEN, TRELLIS, write_future, write_models
 from safetensors import safe_open
 from test_trellis_golden import KEYS
+from tiny_study import decided
 
 from lib.data.datasets import open_dataset
 from lib.data.photos import render_photo
@@ -19,7 +21,9 @@ from lib.judges.prompts import LAYOUTS, WORDINGS
 from lib.judges.protocol import judge_pairs
 from lib.judges.vlm import VLMJudge
 from lib.profiles import load_profile
-from lib.study import calibration, failure_tables, failures, flips, pairs, protocol
+from lib.study import calibration, failure_tables, failures, flips, lessons, pairs, protocol, win_rates
+from lib.study.adaptation import Study
+from lib.study.cells import Cell
 from lib.study.generated import generated_subjects, make_cases
 from lib.study.records import Records
 from lib.study.samples import Request, Sampler
@@ -178,6 +182,21 @@ def test_notebooks_01_to_03_run_on_the_profile_paper(settings, tmp_path):
     assert all(len(table(answers, settings.seed)) for table in tables)
     assert len(calibration.options_table(first | asked, settings.seed))
     assert set(flips.position_model(answers).judge) == {"X", "Y"}
+
+
+def test_the_study_runs_on_the_profile_paper(settings, monkeypatch):
+    """Notebooks 04 and 05, one step for each of the paper's: random judges flip, so what X says is decided here."""
+    monkeypatch.setattr(Request, "budget", property(lambda request: {"steps": 1}))
+    monkeypatch.setattr(lessons, "label", decided)
+    monkeypatch.setattr(lessons, "HELD", 2)
+    study = Study.open(replace(settings, n_train=2, train_steps=1), workers=1)
+    cells = [Cell("dpo_0.1"), Cell("sft_clean", "severe"), Cell("conditioner_repair", "severe")]
+    answers, truth = study.score(study.cell_pairs(cells) + study.control_pairs(cells))
+    table = win_rates.win_rates(answers, truth, cells, study.seconds(cells), settings.seed)
+    assert table.n.tolist() == [1, 1, 1]
+    assert (table.seconds > 0).all()
+    assert study.training(cells).stage.tolist() == ["slat", "slat", "condition"]
+    assert {one.item.id for one in study.school.subjects}.isdisjoint(one.item.id for one in study.subjects)
 
 
 @pytest.mark.parametrize("name", [QWEN, INTERNVL])
