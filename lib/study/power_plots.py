@@ -43,7 +43,7 @@ def power(sizes: Mapping[str, int]) -> Figure:
     over_n.set_title(f"a  true win-rate {TARGET:g}", loc="left")
     over_truth.axvline(TARGET, color="black", linewidth=0.8, linestyle="--")
     over_truth.set(xlabel="true win-rate (dashed: the target)", xlim=(CHANCE, 1))
-    over_truth.set_title(f"b  with the objects of {' and of '.join(sizes)}", loc="left")
+    over_truth.set_title("b  both sizes, any win-rate", loc="left")
     over_truth.legend(loc="lower right")
     for axis in (over_n, over_truth):
         axis.axhline(POWER, color="black", linewidth=0.8, linestyle=":")
