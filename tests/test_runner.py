@@ -81,7 +81,7 @@ def test_a_plan_sees_the_parameters_as_the_notebooks_would_and_says_what_lacks(r
         (["00", "-p", "tflops", "3"], "no such parameter"),
         (["--plan", "-p", "tflops", "fast"], "'fast' is no rate"),
         (["07"], "Use one of: 00, A1"),
-        (["--profile", "mimi"], "Use one of: mini, paper, smoke"),
+        (["--profile", "mimi"], "Use one of: mini, paper, paper_n8, smoke"),
         (["00", "-p", "m", "3"], r"no such parameter\. It has:(.|\n)*n +how many"),
         (["00", "-p", "n", "many"], "not of the default's type"),
     ],
