@@ -9,13 +9,13 @@ import pytest
 from tiny_study import tiny_study, undecided, write_generator
 
 from lib.errors import BadInput
+from lib.generator.examine import LARGE
 from lib.judges.roles import TrainingJudge
 from lib.study import adaptation, adapters, lessons, online, samples, win_rates
 from lib.study.adaptation import HEADROOM, Study, control
 from lib.study.cells import METHODS, Cell, choose_cells, full_cells, further_cells, paper_cells, sweep_cells
 from lib.study.online import Loop, OnlinePairs
 from lib.study.pairs import CLEAR, NO_GAP
-from lib.study.samples import LARGE
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from lib.backend import RayBackend, use_ray
 from lib.data.procedural import furniture
 from lib.errors import BadInput
 from lib.generator import loading
+from lib.generator.examine import SMALL
 from lib.judges.candidates import Candidate, Pair
 from lib.judges.cluster import ClusterJudge
 from lib.judges.open import open_judge
@@ -30,7 +31,7 @@ from lib.judges.protocol import judge_pairs
 from lib.profiles import load_profile
 from lib.study import drawing, samples
 from lib.study.records import Records
-from lib.study.samples import SMALL, Request, Sampler
+from lib.study.samples import Request, Sampler
 from lib.study.subjects import subjects
 
 

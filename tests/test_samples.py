@@ -12,7 +12,7 @@ from tiny_folder import write_pipeline
 from lib import profiles
 from lib.data.procedural import furniture
 from lib.errors import BadInput
-from lib.generator.examine import outer_surface
+from lib.generator.examine import SMALL, outer_surface
 from lib.generator.loading import find_generator
 from lib.judges.candidates import Pair
 from lib.judges.prompts import LAYOUTS
@@ -22,7 +22,7 @@ from lib.profiles import load_profile
 from lib.study import drawing, samples
 from lib.study.drawing import measures, pictures
 from lib.study.records import Records
-from lib.study.samples import SMALL, Request, Sampler
+from lib.study.samples import Request, Sampler
 from lib.study.subjects import require_disjoint, subjects
 from lib.trellis.pipeline import load_pipeline
 from lib.trellis.tiny import tiny_args, tiny_pipeline

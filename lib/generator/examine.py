@@ -35,7 +35,8 @@ from lib.trellis.export import to_trimesh
 from lib.trellis.pipeline import Pipeline, Sample
 
 PHOTO, FRONT = 224, (30, 20)  # pixels; azimuth and elevation of the photos, in degrees
-LARGE, SMALL = {"steps": 25}, {"steps": 2, "guidance": 0.0}  # budgets; the large one has the pipeline's guidance
+# Budgets of the paper's contrastive pairs; the large one has the pipeline's guidance.
+LARGE, SMALL = {"steps": 25}, {"steps": 2, "guidance": 0.0}
 KEPT = "clean", "severe"  # runs whose meshes are kept
 EDGE = 0.03  # longest edge of the true surface's faces
 UNREAD = 8  # pixels of the views whose errors nobody reads

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lib.generator.examine import LARGE, SMALL
 from lib.judges.candidates import Pair
 from lib.judges.training.cases import Case
 from lib.profiles import Profile
 from lib.stats.estimands import LOSS, WIN
 from lib.study.calibration import controls_table, named, share
 from lib.study.protocol import gather_objects
-from lib.study.samples import LARGE, SMALL, Request, Sampler
+from lib.study.samples import Request, Sampler
 from lib.study.subjects import Subject, subjects
 
 SEVERE = "clean photo against severe"  # the paper's clear gap: what a clean photo gives, what a degraded one gives

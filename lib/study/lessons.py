@@ -12,6 +12,7 @@ from lib.adapters.train import LoraRecipe
 from lib.data.datasets import open_dataset
 from lib.data.degrade import KINDS
 from lib.data.procedural import furniture
+from lib.generator.examine import LARGE, SMALL
 from lib.judges.roles import TrainingJudge, label
 from lib.judges.verdicts import Verdict
 from lib.profiles import Profile
@@ -21,7 +22,7 @@ from lib.study.cells import METHODS, Cell
 from lib.study.generated import make_cases
 from lib.study.online import Loop
 from lib.study.records import Records
-from lib.study.samples import LARGE, SMALL, Request, Sampler
+from lib.study.samples import Request, Sampler
 from lib.study.subjects import CLEAN, Subject, require_disjoint, subjects
 
 FIRST = 2_000_000  # of the procedural training split: the judges and the generator learned from others

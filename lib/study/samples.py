@@ -26,8 +26,6 @@ from lib.study.drawing import MONTAGE, WITH_PHOTO, Drawn, Task, draw, pictures, 
 from lib.study.records import Records
 from lib.study.subjects import CLEAN, Subject, photo_digest
 
-LARGE, SMALL = {"steps": 25}, {"steps": 2, "guidance": 0.0}  # budgets of the paper's contrastive pairs
-
 
 @dataclass(frozen=True)
 class Request:

@@ -11,6 +11,7 @@ from math import ceil, comb
 from lib.adapters.objectives import METHODS as OBJECTIVES
 from lib.adapters.repair import RepairRecipe
 from lib.adapters.train import LoraRecipe
+from lib.generator.examine import LARGE, SMALL
 from lib.judges.prompts import WORDINGS, prompt
 from lib.judges.protocol import ORDERS
 from lib.profiles import Profile
@@ -24,7 +25,6 @@ from lib.study.online import EVERY, PHOTOS
 from lib.study.pairs import N_GRADED, N_TWINS
 from lib.study.prices import Prices, StudySize
 from lib.study.proxies import ROLES
-from lib.study.samples import LARGE, SMALL
 from lib.study.subjects import CLEAN
 
 RECORD = 300  # bytes of an answer on record
