@@ -170,12 +170,12 @@ def test_smoothing_leaves_no_dark_fringes(kind):
     pixels = np.array(plain)
     pixels[pixels[..., 3] > 0] = (230, 140, 60, 255)
     pixels[pixels[..., 3] == 0] = 0
-    result = np.asarray(degrade(Image.fromarray(pixels), "severe", 0, kind)).astype(int)
+    result = np.asarray(degrade(Image.fromarray(pixels), 0.8, 0, kind)).astype(int)
     partial = result[(result[..., 3] > 20) & (result[..., 3] < 235)]
     assert len(partial) > 500
     error = np.abs(partial[:, :3] - (230, 140, 60)) * partial[:, 3:] / 255
-    assert error.max() <= 8  # 8 bits are rounded at every resize; blurred with its background it would be 60 or more
-    clear = np.asarray(degrade(Image.fromarray(pixels), "severe", 0, kind))[..., 3]
+    assert error.max() <= 4  # rounding of 8 bits; blurred with its black background it would be 60 and more
+    clear = np.asarray(degrade(Image.fromarray(pixels), 0.8, 0, kind))[..., 3]
     assert clear.mean() == pytest.approx(pixels[..., 3].mean(), rel=0.03)  # it spreads, it does not fade
 
 
