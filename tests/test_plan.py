@@ -1,41 +1,25 @@
-"""`--plan`: counts against what was recorded and asked, operations against a counter, what is missing by name."""
+"""`--plan`: what is printed, and what is missing by name."""
 
 import re
 import shutil
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hub_folders import INTERNVL, QWEN, TRELLIS, write_future, write_models
 from tiny_folder import write_pipeline
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from transformers import AutoConfig
 
 from lib.errors import BadInput
-from lib.judges.candidates import Candidate, Picture
-from lib.judges.forward import answer_logits, encode_images, token_ids
-from lib.judges.known import Known
 from lib.judges.prompts import LAYOUTS, prompt
-from lib.judges.vlm import VLMJudge
 from lib.profiles import ROOT, load_profile
-from lib.study import flops, generated, inventory, pairs
-from lib.study.cells import Cell, choose_cells, choose_sweep
+from lib.study import inventory
 from lib.study.inventory import KNOWN, Model
-from lib.study.pairs import Controls
 from lib.study.plan import print_plan
-from lib.study.prices import Prices, StudySize
-from lib.study.records import Records
 from lib.study.similarity import CLIP
-from lib.study.steps import CONTROL_PAIRS, GENERATED, count
-from lib.study.subjects import Subject
-from lib.trellis.checkpoints import build_model
 from lib.trellis.tiny import tiny_pipeline
 
-MINI, PAPER = load_profile("mini"), load_profile("paper")
+PAPER = load_profile("paper")
 SERIES = [Path(f"{number}_notebook.ipynb") for number in ("00", "01", "02", "03", "04", "05", "06", "07")]
 
 
@@ -66,201 +50,11 @@ def row(text: str, number: str, step: str) -> list[str]:
     return line.replace(",", "").split(step)[1].split()
 
 
-@cache
-def prices(settings) -> Prices:
-    """Of the profile's judges and the published generator."""
-    names = {"judge X": settings.judge_x, "judge Y": settings.judge_y}
-    judges = {role: inventory.judge(role, name, 2 * settings.tile) for role, name in names.items()}
-    models, samplers = inventory.generator(PAPER.generator)
-    return Prices(judges | {"generator": models[0]}, samplers)
-
-
-def steps(numbers, settings=MINI, size=None, **overrides):
-    return count(numbers, settings, overrides, prices(settings), size or of(choose_cells("paper")))
-
-
-def of(cells, steps=150) -> StudySize:
-    return StudySize("montage", 10, 20, steps, cells, choose_sweep("paper"))
-
-
-# --- counts ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_plan_counts_the_questions_that_the_committed_run_asked():
-    asked = {"01": "01_protocol", "02": "controls", "07": "07_proxies"}
-    for number, name in asked.items():
-        recorded = len(Records(ROOT / f"results/mini/records/{name}.jsonl").answers)
-        planned = sum(step.questions for step in steps([number]) if step.step != GENERATED)
-        assert 0.95 * planned <= recorded <= planned, name
-
-
-def test_an_object_has_as_many_control_pairs_as_the_study_makes_of_it():
-    first, twins = pairs.plan([0])
-    intact, *graded = (Known(Candidate("chair", {}), error) for error in (0.0, *np.linspace(0.1, 0.6, len(first))))
-    made = Controls(None, intact, graded, [(graded[place], graded[place]) for place, _ in twins])
-    assert len(pairs.cases([made])) == CONTROL_PAIRS
-
-
-def test_03_asks_nothing_after_02_and_as_much_as_its_controls_alone():
-    alone, again = steps(["03"])
-    first, samples, _, after = steps(["02", "03"])
-    assert (after.questions, after.operations, after.kept) == (0, 0, 0)
-    assert (alone.questions, alone.operations) == (first.questions, first.operations)
-    assert (again.samples, 2 * again.questions) == (samples.samples, samples.questions)  # one layout of two
-
-
-def test_02_draws_the_samples_of_its_pairs_once():
-    compared = generated.compared(Subject(None, (0, 0), 64), 0)
-    _, made, _ = steps(["02"])
-    assert made.samples == MINI.n_evaluated * len({request for pair in compared.values() for request in pair})
-    assert made.questions == MINI.n_evaluated * 2 * 2 * 2 * len(compared)  # orders, judges, layouts
-
-
-def test_overrides_of_profile_and_notebooks_change_the_counts():
-    halved = load_profile("mini", n_judged=40)
-    assert 2 * steps(["02"], halved)[0].questions == steps(["02"])[0].questions
-    assert steps(["02"], n_options=12)[2].questions * 2 == steps(["02"], n_options=24)[2].questions
-    assert steps(["03"], layout="seven_images")[0].operations > 2 * steps(["03"])[0].operations
-    with pytest.raises(BadInput, match="no layout 'five'"):
-        steps(["03"], layout="five")
-
-
-def test_the_study_is_counted_from_its_cells():
-    cells = [Cell("dpo_0.1"), Cell("sft_clean", "severe"), Cell("conditioner_repair", "severe")]
-    examples, training, evaluation = steps(["04"], size=of(cells))
-    assert (examples.samples, examples.questions) == (2 * 20 + 20, 2 * 20)  # a pair an object, and a clean sample
-    assert training.trainings == 3
-    with_photo = steps(["04"], size=replace(of(cells), layout="montage_ref"))
-    assert with_photo[0].operations > examples.operations
-    assert with_photo[2].operations > evaluation.operations
-    # three adapted; base and other seed of two regimes; clear gap, no gap, one headroom
-    assert evaluation.samples == 10 * (3 + 2 * 2)
-    assert evaluation.questions == 2 * 10 * (3 + 2 + 3)
-
-
-def test_best_of_k_trains_nothing_and_asks_the_training_judge():
-    examples, training, evaluation = steps(["04"], size=of([Cell("best_of_k")]))
-    assert (examples.samples, training.trainings, training.operations) == (0, 0, 0)
-    assert evaluation.samples == 10 * (4 + 1)  # two of the four are the base and the other seed; a severe photo
-    assert evaluation.questions == 2 * 10 * (1 + 2 + 6)
-
-
-def test_full_coverage_and_more_steps_cost_more():
-    paper, full = (steps(["04"], size=of(choose_cells(name))) for name in ("paper", "full"))
-    assert [step.trainings for step in paper] == [0, 9, 0]
-    assert all(more.operations > less.operations for more, less in zip(full, paper, strict=True))
-    encoded = 20 * prices(MINI).encode()
-    both, slat, structure = (
-        steps(["04"], size=of([Cell("orpo", stage=stage)]))[1].operations - encoded
-        for stage in ("both", "slat", "structure")
-    )
-    assert both == pytest.approx(slat + structure)
-    longer = steps(["04"], size=of([Cell("orpo")], 300))[1].operations - encoded
-    assert longer == pytest.approx(2 * slat)
-    dpo, best = (steps(["04"], size=of([Cell(name)]))[1].operations - encoded for name in ("dpo_0.1", "sft_best"))
-    assert dpo == pytest.approx(2.5 * best)  # two gradients and two answers of the base, against a gradient
-
-
-def test_what_04_made_is_not_made_again_in_05_and_06():
-    (nothing,) = (step for step in steps(["04", "05"]) if step.notebook == "05")
-    assert (nothing.samples, nothing.questions, nothing.operations) == (0, 0, 0)
-    later = {step.step: step for step in steps(["04", "06"]) if step.notebook == "06"}
-    alone = {step.step: step for step in steps(["06"])}
-    assert (later["training"].trainings, alone["training"].trainings) == (2, 8)  # the two of the structure
-    assert later["training examples"].samples == 0
-    assert later["saturation, locus"].samples == 10 * 2
-    assert alone["wash-out"].samples - later["wash-out"].samples == 2  # another seed of every fifth object
-    sweep = StudySize("montage", 10, 20, 150, choose_cells("paper"), choose_sweep("full"))
-    assert sum(step.trainings for step in steps(["04", "05"], size=sweep) if step.notebook == "05") > 3
-
-
-def test_pairs_made_while_a_flow_learns_are_drawn_and_asked():
-    examples, training, _ = steps(["04"], size=of([Cell("dreamdpo")], 41))
-    assert (examples.samples, examples.questions) == (20, 0)  # for the probe
-    assert (training.samples, training.questions) == (3 * 2 * 16, 3 * 2 * 16)  # rounds of two samples of 16 photos
-
-
 def test_the_plan_follows_the_parameters_of_04(empty, capsys):
     _, text = plan(capsys, notebooks=SERIES[4:5], method="sft_clean", severity="severe")
     assert row(text, "04", "training")[:2] == ["100", "1"]
     with pytest.raises(BadInput, match="no method 'ppo'"):
         plan(capsys, notebooks=SERIES[4:5], method="ppo")
-
-
-# --- operations -----------------------------------------------------------------------------------------------------
-
-
-def counted(function, *args) -> int:
-    """By torch's counter, which does not see into the CPU's fused attention."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        function(*args)
-    return counter.get_total_flops()
-
-
-def test_the_published_models_have_the_published_sizes_and_costs():
-    models, samplers = inventory.generator(TRELLIS)
-    cost = models[0].cost
-    assert cost.structure == pytest.approx(2 * 2.61e12, rel=0.01)  # of upstream's module, counted
-    assert cost.encode == pytest.approx(2 * 0.51e12, rel=0.01)
-    published = 1130770840 + 147591972 + 1203755136 + 171450952 + 181903412  # bytes of the five files
-    assert cost.bytes == pytest.approx(published + 4 * 304e6, rel=0.01)
-    network = KNOWN[TRELLIS]["networks"]["slat_flow_model"]["args"]
-    counted = {3700: 0.63, 6800: 1.20, 11700: 2.17}  # voxels of an object, multiply-adds in 10^12
-    for voxels, tera in counted.items():
-        assert flops._flow(network, (1374, 1024), voxels / flops.MERGED) == pytest.approx(2e12 * tera, rel=0.1)
-        assert flops._mesh_convolutions(voxels, 768) == pytest.approx(2e12 * 0.45 * voxels / 6800, rel=0.1)
-    assert [flops.sampler_calls(one) for one in samplers.values()] == [44, 44]
-    assert flops.sampler_calls(samplers["slat_sampler"] | {"steps": 2, "cfg_strength": 0.0}) == 2
-    sizes = {QWEN: 8.29e9, INTERNVL: 7.94e9}  # as the hub states them
-    for name, parameters in sizes.items():
-        assert inventory.judge("judge", name, 1024).cost.parameters == pytest.approx(parameters, rel=0.001)
-
-
-def test_a_flow_an_encoder_and_a_decoder_cost_what_a_counter_sees():
-    flow = {"resolution": 8, "in_channels": 4, "out_channels": 4, "model_channels": 128, "cond_channels": 64}
-    flow |= {"num_blocks": 3, "num_heads": 2, "mlp_ratio": 4, "patch_size": 1}
-    encoder = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "mlp_ratio": 4}
-    encoder |= {"image_size": 112, "patch_size": 14, "num_register_tokens": 4}
-    decoder = {"out_channels": 1, "latent_channels": 4, "num_res_blocks": 2, "num_res_blocks_middle": 1}
-    decoder |= {"channels": [16, 8]}
-    x, t, cond = torch.zeros(1, 4, 8, 8, 8), torch.zeros(1), torch.zeros(1, 69, 64)
-    model = build_model("SparseStructureFlowModel", flow)
-    assert flops._flow(flow, (69, 64)) == pytest.approx(counted(model, x, t, cond), rel=0.05)
-    vit = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**encoder))
-    embedding = 2 * 64 * 64 * 3 * 14**2  # of the patches: left out, since it is much in a narrow network only
-    wanted = counted(vit, torch.zeros(1, 3, 112, 112)) - embedding
-    assert flops.blocks(69, 64, 3, 4) == pytest.approx(wanted, rel=0.01)
-    model = build_model("SparseStructureDecoder", decoder)
-    assert flops._grid_decoder(decoder, 8) == pytest.approx(counted(model, x), rel=0.01)
-
-
-@pytest.mark.parametrize("name", ["judge_x", "judge_y"])
-def test_a_judge_costs_what_a_counter_sees(name):
-    judge = VLMJudge(ROOT / "weights/mini" / name)
-    cost = inventory.judge("judge", f"weights/mini/{name}", 2 * MINI.tile).cost
-    pixels = judge.engine._pixels([Picture(np.zeros((112, 112, 3), np.uint8))])
-    features = encode_images(judge.model, pixels)
-    assert cost.parameters == judge.model.num_parameters()
-    assert cost.tokens == features.shape[1]
-    assert cost.image == pytest.approx(counted(encode_images, judge.model, pixels), rel=0.1)
-    ids = token_ids(judge.processor, prompt(), [cost.tokens] * 2)
-    assert cost.length(prompt()) == pytest.approx(len(ids), abs=30)
-    seen = counted(answer_logits, judge.model, ids, [features, features])
-    assert cost.forward(len(ids)) == pytest.approx(seen, rel=0.1)
-
-
-def test_a_large_image_is_counted_as_the_processor_would_resize_it():
-    assert inventory.judge("judge", QWEN, 1024).cost.tokens == 35**2
-    assert inventory.judge("judge", QWEN, 112).cost.tokens == 4**2
-    assert inventory.judge("judge", INTERNVL, 1024).cost.tokens == 256
-
-
-def test_the_measured_rate_is_a_rate():
-    rates = [flops.measured_rate(seconds) for seconds in (0.02, 0.1)]
-    assert all(1e8 < rate < 1e16 for rate in rates)
-
-
-# --- what is printed ------------------------------------------------------------------------------------------------
 
 
 def test_what_is_missing_is_named_with_what_to_type(empty, capsys):
