@@ -1,7 +1,7 @@
 """The committed tables of `mini` follow from its committed records: every notebook again, with every model shut away.
 
-What a judge is asked about is on record too, so no candidate is made, rendered or measured. Photos are rendered: they
-are part of every key. Numbers are compared to nine digits, since processors differ in the last ones.
+What a judge is asked about is on record too, so no candidate is made, rendered or measured, and no photo of a sample is
+taken. Numbers are compared to nine digits, since processors differ in the last ones.
 """
 
 import json
@@ -27,7 +27,6 @@ from lib.study import (
     failures,
     gallery,
     generated,
-    lessons,
     pairs,
     protocol,
     provenance,
@@ -43,16 +42,6 @@ from lib.study.records import Records
 
 MINI = load_profile("mini")
 RECORDS, TABLES, RUNS = MINI.records_dir, MINI.tables_dir, provenance.read(MINI)
-SUBJECTS: dict[tuple, subjects.Subject] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def same_pixels():
-    """The photo of the first object, which every answer about its samples has in its key."""
-    on_record = {line["photo"] for line in Records(RECORDS / "samples.jsonl").answers.values()}
-    photo = subjects.photo_digest(generated.generated_subjects(MINI)[0], subjects.CLEAN, KINDS)
-    if on_record and photo not in on_record:
-        pytest.skip("this processor rasterizes a pixel of a photo differently from the one of the committed records")
 
 
 def committed(number: str) -> dict[str, pd.DataFrame]:
@@ -97,12 +86,6 @@ class OnRecord(Prompted):
         return self.settings["family"]
 
 
-def subjects_once(items, size, seed):
-    """`subjects`, where they are the same those of the notebooks before, which know the digests of their photos."""
-    made = subjects.subjects(items, size, seed)
-    return [SUBJECTS.setdefault((one.item.id, one.size, one.seed), one) for one in made]
-
-
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """A result folder with nothing in it but the records, and every door to a model shut."""
@@ -110,14 +93,13 @@ def results(tmp_path, monkeypatch):
     for name in ("tables", "figures", "records", "cache"):
         monkeypatch.setattr(Profile, f"{name}_dir", folder / name)
     shutil.copytree(RECORDS, folder / "records", ignore=shutil.ignore_patterns("*.lock", "own*"))
-    for module, name in ((samples, "draw"), (adapters, "_train"), (loading, "_loaded"), (shelf, "_make")):
+    doors = (samples, "draw"), (samples, "photo_digest"), (adapters, "_train"), (loading, "_loaded"), (shelf, "_make")
+    for module, name in doors:
         monkeypatch.setattr(module, name, shut)
     for module in (pairs, adaptation):
         monkeypatch.setattr(module, "open_judge", OnRecord)
     monkeypatch.setattr(adaptation, "training_judge", lambda *judge: TrainingJudge(OnRecord(*judge)))
     monkeypatch.setattr(similarity, "choose_encoder", lambda clip, judge: similarity.Tower(judge))
-    for module in (generated, lessons):
-        monkeypatch.setattr(module, "subjects", subjects_once)
     monkeypatch.setattr(walk, "walk", lambda *_: SimpleNamespace(table=None))
     monkeypatch.setattr(gallery, "keep", lambda *_: None)
     monkeypatch.setattr(protocol, "montages", shut)
@@ -205,3 +187,11 @@ def test_candidates_and_damage_on_record_are_what_is_made_today(tmp_path, monkey
             for field in line.keys() - {"session", "when"}:
                 known = on_record[key][field]
                 assert line[field] == (pytest.approx(known, rel=1e-4) if isinstance(known, float) else known), field
+
+
+def test_photos_on_record_are_those_of_today(monkeypatch):
+    monkeypatch.setattr(samples.Sampler, "look", shut)
+    sampler, one = samples.Sampler(MINI), generated.generated_subjects(MINI)[0]
+    for severity in (subjects.CLEAN, "severe"):
+        request = samples.Request(one, MINI.seed, severity)
+        assert sampler.photo_digest(request) == subjects.photo_digest(one, severity, KINDS)

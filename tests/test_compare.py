@@ -123,3 +123,11 @@ def test_a_mesh_without_surface_is_refused_by_name(vertices):
         mesh_error(sheet(), bad)
     with pytest.raises(BadInput, match="reference"):
         mesh_error(bad, sheet())
+
+
+def test_a_reference_that_is_changed_in_place_is_not_taken_for_what_it_was():
+    reference, candidate = box(1, 0.5, 0.5), box(1, 0.5, 0.5)
+    assert mesh_error(reference, candidate).view == 0
+    reference.apply_translation([0, 0, 0.2])
+    assert mesh_error(reference, candidate) == mesh_error(box(1, 0.5, 0.5, at=(0, 0, 0.2)), candidate)
+    assert mesh_error(reference, candidate).view > 0.1

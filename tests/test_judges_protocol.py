@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from lib.errors import BadInput
-from lib.judges.candidates import Candidate, Pair
+from lib.judges.candidates import Candidate, Pair, Picture
 from lib.judges.prompts import LAYOUTS
 from lib.judges.protocol import judge_pairs
 from lib.judges.roles import EvaluationJudge, Scorer, TrainingJudge, label
@@ -119,6 +120,19 @@ def test_the_photo_is_part_of_the_question(tmp_path):
         assert judge.asked == asked
     with pytest.raises(BadInput, match="photo"):
         judge_pairs(Brightness(layout="montage_ref"), [Pair(a, b)], records)
+
+
+def test_a_photo_whose_digest_is_known_is_made_where_a_judge_looks_at_it(tmp_path):
+    looked, records, photo = [], Records(tmp_path / "r.jsonl"), np.zeros((4, 4, 3), np.uint8)
+    a, b = candidate(1), candidate(2)
+    for one in (a, b):
+        one.images["montage_ref"] = one.images["montage"]
+    known = Pair(a, b, lambda: looked.append(1) or Image.fromarray(photo), Picture(photo).digest)
+    judge_pairs(Brightness(layout="montage_ref"), [Pair(a, b, photo)], records)
+    judge_pairs(Brightness(layout="montage_ref"), [known], records)
+    assert looked == [], "the question is on record"
+    assert (known.reference.pixels == Picture(photo).pixels).all()
+    assert looked == [1]
 
 
 def test_bad_pairs_are_found_before_the_first_question(tmp_path):

@@ -40,7 +40,7 @@ def table(study):
 
 def test_the_table_is_what_the_figures_draw(table):
     assert table.columns.tolist() == study_tables.mechanism().columns.tolist()
-    assert set(table.quantity) == set(study_tables.mechanism().quantity) | {"F-score gained"}
+    assert set(table.quantity) == set(study_tables.mechanism().quantity) | {"F-score gained", mechanism.TRAINED_ANEW}
     assert table[table.by == "scale"].x.unique().tolist() == list(SCALES)
     known = table[table.by == ""].dropna()
     assert (known.low <= known.value).all()
@@ -78,6 +78,15 @@ def test_probe_and_features_have_an_interval_over_the_held_out_examples(table, s
         assert min(row.low, row.high) > 0
 
 
+def test_the_same_adapter_is_trained_with_several_seeds_of_which_the_first_is_the_studys(table, study):
+    assert len({study.school.adapter(FLOWS[0], number) for number in range(mechanism.SEEDS)}) == mechanism.SEEDS
+    rows = table[(table.cause == "chance") & (table.stage == "slat")].set_index("x")
+    (locus,) = table[(table.quantity == "F-score gained") & (table.method == FLOWS[0].method)].value
+    assert rows.value[0] == locus
+    assert rows.value.loc[[0, 1, 2]].nunique() > 1
+    assert rows[rows.by == ""].value.item() == pytest.approx(rows.value.loc[[0, 1, 2]].mean())
+
+
 def test_a_second_run_draws_nothing_and_gives_the_same_numbers(table, study, monkeypatch):
     shutil.rmtree(study.settings.cache_dir)
     monkeypatch.setattr(samples, "draw", lambda *_: pytest.fail("it is on record"))
@@ -92,7 +101,7 @@ def test_a_method_without_lessons_has_rows_in_which_nothing_is_known(study, monk
     found = mechanism.mechanism(study)
     assert (found.n == 0).all()
     assert found[["value", "low", "high"]].isna().all(axis=None)
-    assert set(found.cause) == {"saturation", "wash-out", "locus"}
+    assert set(found.cause) == {"saturation", "wash-out", "locus", "chance"}
 
 
 def test_samples_that_are_empty_have_no_distance():

@@ -14,7 +14,7 @@ from lib.data.procedural import furniture
 from lib.errors import BadInput
 from lib.generator.examine import SMALL, outer_surface
 from lib.generator.loading import find_generator
-from lib.judges.candidates import Pair
+from lib.judges.candidates import Pair, Picture
 from lib.judges.prompts import LAYOUTS
 from lib.judges.protocol import judge_pairs
 from lib.judges.verdicts import Answer
@@ -71,6 +71,18 @@ def test_what_is_on_record_is_not_drawn_and_its_mesh_is_drawn_again_where_it_is_
     assert sampler.drawn_count == [1, 1]
     assert np.array_equal(again.vertices, mesh.vertices)
     assert later.measured([request]).equals(before)
+
+
+def test_photos_on_record_are_not_taken_again(sampler, given, monkeypatch):
+    requests = [Request(given[0], 1, severity, **SMALL) for severity in ("clean", "severe")]
+    before = sampler.measured(requests)
+    monkeypatch.setattr(samples, "photo_digest", lambda *_: pytest.fail("it is on record"))
+    later = Sampler(sampler.settings, workers=1)
+    assert later.measured(requests).equals(before)
+    assert later.photo_digest(requests[0]) != later.photo_digest(requests[1])
+    assert later.photo_digest(requests[0]) == Picture(requests[0].photo()).digest
+    with pytest.raises(pytest.fail.Exception):
+        later.photo_digest(Request(given[1], 1))
 
 
 class Blind:

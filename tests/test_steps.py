@@ -118,7 +118,8 @@ def test_what_04_made_is_not_made_again_in_05_and_06():
     assert (nothing.samples, nothing.questions, nothing.operations) == (0, 0, 0)
     later = {step.step: step for step in steps(["04", "06"]) if step.notebook == "06"}
     alone = {step.step: step for step in steps(["06"])}
-    assert (later["training"].trainings, alone["training"].trainings) == (2, 8)  # the two of the structure
+    assert (later["training"].trainings, alone["training"].trainings) == (2 + 4, 8 + 4)  # two are of the structure
+    assert later["other training seeds"].samples == alone["other training seeds"].samples == 10 * 4
     assert later["training examples"].samples == 0
     assert later["saturation, locus"].samples == 10 * 2
     assert alone["wash-out"].samples - later["wash-out"].samples == 2  # another seed of every fifth object

@@ -56,6 +56,19 @@ def test_sample_depends_on_its_arguments_only(pipeline):
     assert not same(pipeline.sample(photo((0, 255, 0)), 7)[0], first)
 
 
+def test_samples_that_differ_in_the_second_stage_share_the_structure(pipeline, monkeypatch):
+    fresh, known = pipeline.sample(photo(), 7, slat={"steps": 3})[0], {}
+    pipeline.sample(photo(), 7, structures=known)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "sample_structure", lambda *_, **__: pytest.fail("it is known"))
+        assert same(pipeline.sample(photo(), 7, slat={"steps": 3}, structures=known)[0], fresh)
+    for number, of in enumerate([(photo((0, 255, 0)), 7, {}), (photo(), 8, {}), (photo(), 7, {"steps": 3})]):
+        assert len(known) == number + 1
+        assert same(
+            pipeline.sample(*of[:2], structure=of[2], structures=known)[0], pipeline.sample(*of[:2], structure=of[2])[0]
+        )
+
+
 def test_batch_is_every_photo_with_every_seed_and_equals_single_samples(pipeline):
     photos = [photo(), photo((0, 200, 255))]
     batch = pipeline.sample(photos, [3, 4])

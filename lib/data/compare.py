@@ -1,8 +1,10 @@
 """How far a candidate mesh is from the true one: over the judges' views and over the surface."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import open3d as o3d
 import trimesh
 
 from lib.errors import BadInput
@@ -46,7 +48,17 @@ def surface_points(mesh: trimesh.Trimesh, n: int, seed: int) -> np.ndarray:
 
 def surface_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     """(N,) unsigned distance of (N, 3) points to the surface itself, so re-triangulating a surface changes nothing."""
-    return scene(mesh).compute_distance(np.asarray(points, np.float32)).numpy()
+    return _distance(scene(mesh), points)
+
+
+def _distance(surface: o3d.t.geometry.RaycastingScene, points: np.ndarray) -> np.ndarray:
+    return surface.compute_distance(np.asarray(points, np.float32)).numpy()
+
+
+# What is asked of a reference is kept for its next candidates; a mesh that changed has another hash.
+_kept_views = lru_cache(maxsize=4)(lambda reference, size: render(reference, judge_views(), size))
+_kept_scene = lru_cache(maxsize=4)(scene)
+_kept_points = lru_cache(maxsize=4)(surface_points)
 
 
 def mesh_error(
@@ -63,7 +75,7 @@ def mesh_error(
 
 
 def _view_error(reference: trimesh.Trimesh, candidate: trimesh.Trimesh, size: int) -> tuple[float, float, float]:
-    a, b = render(reference, judge_views(), size), render(candidate, judge_views(), size)
+    a, b = _kept_views(reference, size), render(candidate, judge_views(), size)
     union, both = a.mask | b.mask, a.mask & b.mask
     half_chord = np.linalg.norm(a.normal[both] - b.normal[both], axis=-1) / 2  # unlike arccos, exact for equal normals
     angle = np.minimum(np.degrees(2 * np.arcsin(np.minimum(half_chord, 1))) / 90, 1)
@@ -79,8 +91,8 @@ def _surface_error(
     reference: trimesh.Trimesh, candidate: trimesh.Trimesh, n_points: int, seed: int
 ) -> tuple[float, float]:
     diagonal = np.linalg.norm(reference.extents)
-    to_reference = surface_distance(reference, surface_points(candidate, n_points, seed)) / diagonal
-    to_candidate = surface_distance(candidate, surface_points(reference, n_points, seed)) / diagonal
+    to_reference = _distance(_kept_scene(reference), surface_points(candidate, n_points, seed)) / diagonal
+    to_candidate = surface_distance(candidate, _kept_points(reference, n_points, seed)) / diagonal
     precision, recall = (np.mean(d <= F_SCORE_THRESHOLD) for d in (to_reference, to_candidate))
     f_score = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return float((to_reference.mean() + to_candidate.mean()) / 2), float(f_score)

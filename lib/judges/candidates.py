@@ -1,7 +1,7 @@
 """What is compared: a candidate's pictures, a pair of candidates, the question put to a judge."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -102,11 +102,15 @@ def render_candidate(
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two candidates for one object, with its photo where the layout shows one (PIL or uint8, RGB or RGBA)."""
+    """Two candidates for one object, with its photo where the layout shows one (PIL or uint8, RGB or RGBA).
+
+    photo: or what makes it when it is looked at; photo_digest: of the photo as a judge sees it, where it is known.
+    """
 
     a: Candidate
     b: Candidate
-    photo: Image.Image | np.ndarray | None = None
+    photo: Image.Image | np.ndarray | Callable[[], Image.Image] | None = None
+    photo_digest: str = ""
 
     def __post_init__(self):
         if self.a.object != self.b.object:
@@ -122,7 +126,7 @@ class Pair:
         """The photo as a judge sees it. Raises BadInput where the pair has none."""
         if self.photo is None:
             raise BadInput(f"pair for {self.object}", "the layout shows a photo, the pair has none", "Give its photo")
-        return Picture(self.photo)
+        return Picture(self.photo() if callable(self.photo) else self.photo)
 
 
 @dataclass(frozen=True, eq=False)

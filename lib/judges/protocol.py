@@ -52,7 +52,7 @@ def judge_pairs(judge: Judge, pairs: Sequence[Pair], records: Store, prepare: Pr
     lines, questions = [], {}
     for pair in pairs:
         a, b = (records.constant("candidate", one.describe(judge.layout)) for one in (pair.a, pair.b))
-        photo = pair.reference.digest if judge.layout.photo else None
+        photo = pair.photo_digest or pair.reference.digest if judge.layout.photo else None
         for order in ORDERS:
             line = {"judge": who, "a": a, "b": b, "photo": photo, "order": order}
             lines.append({"key": records.key(*line.values()), **line})

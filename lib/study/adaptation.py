@@ -55,12 +55,12 @@ class Study:
         verdicts = self.scorer.score([case.pair for case in cases], self.records, self.sampler.prepare)
         return answer_frame("Y", cases, verdicts), truth
 
-    def adapted(self, cell: Cell) -> list[Request]:
+    def adapted(self, cell: Cell, training_seed: int = 0) -> list[Request]:
         """The cell's sample of every evaluated object; none where there was nothing to learn from."""
         base = self.base(cell.severity, cell.kinds)
         if cell.stage == SAMPLING:
             return self._favorites(base)
-        adapter = self.school.adapter(cell)
+        adapter = self.school.adapter(cell, training_seed)
         taught = self.school.workshop.facts([adapter]).examples.sum() > 0
         return [replace(one, adapter=adapter) for one in base] if taught else []
 

@@ -59,6 +59,7 @@ class Workshop:
     def order(self, order: Order) -> str:
         """The id of the adapter, under which requests and records name it: of all that is known before training."""
         sampler = self.sampler
+        sampler.look([one.photo for one in (*order.lessons, *order.held)])
         parts = [
             [
                 [sampler.photo_digest(one.photo), *(sampler.key(of) for of in (one.winner, one.loser) if of)]

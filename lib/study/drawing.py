@@ -55,10 +55,10 @@ def draw(folder: Path, weights: str, item: Object, tasks: Sequence[Task], tile: 
     seconds. A sample without a structure or a surface is the worst possible.
     """
     one_thread()
-    pipeline, surface, done = generator(folder, weights), truth(item), []
+    pipeline, surface, structures, done = generator(folder, weights), truth(item), {}, []
     for task in tasks:
         started = perf_counter()
-        mesh = _sample(pipeline, task, fill_interior)
+        mesh = _sample(pipeline, task, fill_interior, structures)
         seconds = round(perf_counter() - started, 2)
         montage = Picture(pictures(mesh, tile)[0]).digest
         done.append({"montage": montage, **measures(surface, mesh), "seconds": seconds})
@@ -90,8 +90,9 @@ def read(file: Path) -> Drawn:
         return Drawn(mesh, *(kept[name] for name in ("voxels", "slat", "structure")))
 
 
-def _sample(pipeline: Pipeline, task: Task, fill_interior: bool) -> trimesh.Trimesh | None:
-    arguments = {"fill_interior": fill_interior, "formats": ("mesh",), "trajectory": True, **task.budget}
+def _sample(pipeline: Pipeline, task: Task, fill_interior: bool, structures: dict) -> trimesh.Trimesh | None:
+    shared = {"fill_interior": fill_interior, "structures": structures}
+    arguments = {"formats": ("mesh",), "trajectory": True, **shared, **task.budget}
     with adapted(pipeline, task.adapter, task.scale) as used:
         try:
             sample = used.sample(task.photo, task.seed, **arguments)[0]
@@ -108,6 +109,7 @@ def _keep(file: Path, sample: Sample | None, mesh: trimesh.Trimesh | None):
         latents = (sample.latent.coords[:, 1:], sample.latent.feats, sample.structure_trajectory[-1])
         arrays |= dict(zip(("voxels", "slat", "structure"), (x.cpu().numpy() for x in latents), strict=True))
     if mesh is not None:
-        arrays |= {"vertices": mesh.vertices, "faces": mesh.faces, "colors": mesh.visual.vertex_colors}
+        vertices, faces = np.float32(mesh.vertices), np.int32(mesh.faces)  # as they were extracted
+        arrays |= {"vertices": vertices, "faces": faces, "colors": mesh.visual.vertex_colors}
     with replacing(file) as partial, partial.open("wb") as opened:
         np.savez_compressed(opened, **arrays)

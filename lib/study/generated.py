@@ -61,11 +61,12 @@ def make_cases(
     sides = [measured[side::2].reset_index(drop=True).add_suffix(f"_{name}") for side, name in enumerate("ab")]
     names = {"case": [name for name, *_ in pairs], "object": [a.subject.item.id for _, a, _ in pairs]}
     truth = pd.DataFrame(names).join(sides)
-    cases = [
-        Case(name, layout, Pair(sampler.candidate(a, layout), sampler.candidate(b, layout), a.subject.photo()), gap)
-        for layout in layouts or [sampler.settings.layout]
-        for (name, a, b), gap in zip(pairs, truth.view_b - truth.view_a, strict=True)
-    ]
+    gaps, cases = truth.view_b - truth.view_a, []
+    for layout in layouts or [sampler.settings.layout]:
+        for (name, a, b), gap in zip(pairs, gaps, strict=True):
+            candidates = (sampler.candidate(one, layout) for one in (a, b))
+            shown = Request(a.subject, a.seed)
+            cases.append(Case(name, layout, Pair(*candidates, shown.photo, sampler.photo_digest(shown)), gap))
     return cases, truth
 
 

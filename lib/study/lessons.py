@@ -122,13 +122,13 @@ class School:
             self.labels[key] = Labelled(pairs, said, usable.tolist(), (truth.f_score_a > truth.f_score_b).tolist())
         return self.labels[key]
 
-    def adapter(self, cell: Cell) -> str | None:
+    def adapter(self, cell: Cell, training_seed: int = 0) -> str | None:
         """The id of the cell's adapter, ordered from the workshop; None where there is nothing to learn from."""
         recipe, lessons, steps = RECIPES[cell.method], self.lessons(cell), self.sampler.settings.train_steps
         if isinstance(recipe, LoraRecipe):
-            recipe = replace(recipe, stage=cell.stage, steps=steps)
+            recipe = replace(recipe, stage=cell.stage, steps=steps, seed=training_seed)
         else:
-            recipe = replace(recipe, steps=REPAIR_STEPS * steps)
+            recipe = replace(recipe, steps=REPAIR_STEPS * steps, seed=training_seed)
         held = tuple(lessons[::HELD])
         learned = tuple(one for one in lessons if one not in held)
         loop = self._loop() if METHODS[cell.method].learns == "online" else None

@@ -1,6 +1,7 @@
 """Notebook 06: why adaptation changes so little. The paper's three causes as numbers: saturation, wash-out, locus.
 
-One number a row: cause, quantity, method, stage, by ("scale", "steps" or ""), x, value, low, high, n. Quantities:
+And chance: the same adapter trained with other seeds. One number a row: cause, quantity, method, stage, by ("scale",
+"steps", "training seed" or ""), x, value, low, high, n. Quantities:
 
 flips                   share of pairs of adapted and base sample, clean photos, that flip
 probe                   flow-matching error at t = 0.5 on held-out examples, after training as a multiple of before
@@ -10,12 +11,15 @@ surface shift           moves them: root mean square of the latents on shared vo
 feature MSE             error of the degraded photo's condition after repair as a multiple of before
 truth gained            share of the F-score that the degradation cost which repair wins back
 F-score gained          mean change of the F-score
+F-score gained,         the same by the adapter of each training seed, and their mean
+  3 trainings
 
 A row is nan with n = 0 where nothing is known, as of a method that had no lessons.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -33,10 +37,12 @@ from lib.study.samples import Request
 from lib.study.subjects import CLEAN
 
 SCALES, STEPS = (0.25, 0.5, 1.0, 2.0, 4.0), (2, 6, 12, 25)
+SEEDS = 3  # that an adapter is trained with
 SHARE = 5  # every so many of the evaluated objects are drawn at all scales and numbers of steps
 SHIFTS = "latent shift", "occupancy shift", "surface shift"
+TRAINED_ANEW = f"F-score gained, {SEEDS} trainings"
 UNREAD = 8  # pixels of views whose errors nobody reads
-FLOWS = [Cell("sft_best"), Cell("sft_best", stage=STRUCTURE)]  # whose shifts are followed
+FLOWS = [Cell("sft_best"), Cell("sft_best", stage=STRUCTURE)]  # whose shifts are followed, and that are trained anew
 LOCUS = [*FLOWS, Cell("sft_clean", "severe"), Cell("sft_clean", "severe", STRUCTURE)]
 PROBED = [*FLOWS, Cell("dpo_0.5")]
 REPAIRS = [Cell("conditioner_repair", severity) for severity in SEVERITIES]
@@ -46,9 +52,10 @@ UNKNOWN = np.nan, np.nan, np.nan, 0
 def mechanism(study: Study) -> pd.DataFrame:
     """All numbers; what is not on record is trained, drawn and asked first. Intervals are over objects."""
     seed = study.settings.seed
-    study.facts([*PROBED, *LOCUS, *REPAIRS])  # all adapters are trained at once
-    rows = [*_saturation(study, seed), *_probes(study, seed), *_wash_out(study, seed), *_locus(study, seed)]
-    frame = pd.DataFrame(rows)
+    asked = [*product([*PROBED, *LOCUS, *REPAIRS], [0]), *product(FLOWS, range(SEEDS))]
+    study.school.workshop.facts([study.school.adapter(*one) for one in asked])  # all adapters are trained at once
+    parts = (_saturation, _probes, _wash_out, _locus, _chance)
+    frame = pd.DataFrame([row for part in parts for row in part(study, seed)])
     return frame[["cause", "quantity", "method", "stage", "severity", "by", "x", "value", "low", "high", "n"]]
 
 
@@ -95,12 +102,28 @@ def _locus(study: Study, seed: int) -> Iterator[dict]:
         gained = truth = UNKNOWN
         if made := study.adapted(cell):
             base, adapted = (study.sampler.measured(of) for of in (study.base(cell.severity), made))
-            change = (adapted.f_score - base.f_score).to_numpy()
-            one = mean_by_object(change, 1, base.object, seed)
-            gained, truth = (one.value, one.low, one.high, one.n), ratio(change, clean.f_score - base.f_score, seed)
+            change = adapted.f_score - base.f_score
+            gained = _mean(change, base.object, seed)
+            truth = ratio(change, clean.f_score - base.f_score, seed)
         yield _line("locus", "F-score gained", cell, gained)
         if cell.severity != CLEAN:
             yield _line("locus", "truth gained", cell, truth)
+
+
+def _chance(study: Study, seed: int) -> Iterator[dict]:
+    base = study.sampler.measured(study.base())
+    for cell in FLOWS:
+        made = [study.adapted(cell, number) for number in range(SEEDS)]
+        gains = [study.sampler.measured(of).f_score - base.f_score for of in made if of]
+        for number, gain in enumerate(gains):
+            yield _line("chance", TRAINED_ANEW, cell, _mean(gain, base.object, seed), "training seed", number)
+        mean = _mean(sum(gains) / SEEDS, base.object, seed) if gains else UNKNOWN
+        yield _line("chance", TRAINED_ANEW, cell, mean)
+
+
+def _mean(change: pd.Series, objects: pd.Series, seed: int) -> tuple[float, float, float, int]:
+    one = mean_by_object(change.to_numpy(), 1, objects, seed)
+    return one.value, one.low, one.high, one.n
 
 
 def distances(study: Study, first: Sequence[Request], second: Sequence[Request]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator
 
 from lib.study import labels
 from lib.study.adaptation_plots import ROW
-from lib.study.plots import BLUE, COLUMN, GREEN, ORANGE, PURPLE
+from lib.study.plots import BLUE, COLUMN, GRAY, GREEN, ORANGE, PURPLE
 from lib.study.subjects import CLEAN
 
 SHIFTS = {
@@ -23,7 +23,7 @@ SHIFTS = {
 LINES = ("-", "--", ":", "-.")
 AXES = {"scale": "scale of the adapter (1: as trained)", "steps": "sampling steps"}
 RATIOS = ("probe", "feature MSE")  # 1: nothing changed
-COLORS = {"saturation": PURPLE, "wash-out": BLUE, "locus": GREEN}
+COLORS = {"saturation": PURPLE, "wash-out": BLUE, "locus": GREEN, "chance": GRAY}
 
 
 def wash_out(table: pd.DataFrame) -> Figure:

@@ -3,7 +3,8 @@
 A sample is a function of its request: photo, budget, seed, adapter. Its numbers are in `records/samples.jsonl`; its
 mesh and latents are in the cache, which may be deleted at any time. So tables need no generator, and a judge that is
 new to the records gets the pictures it must see. Drawn on another machine, a sample may differ from its record in the
-last bits.
+last bits. The digests of the photos are in `records/photos.jsonl`; delete both files after a change to what makes
+photos.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm.auto import tqdm
 
-from lib.data.degrade import KINDS
+from lib.data.degrade import KINDS, SEVERITIES
 from lib.generator.examine import noise_seed
 from lib.generator.loading import find_generator
 from lib.judges.candidates import Candidate, Pair
 from lib.profiles import Profile, find_folder
 from lib.study.drawing import MONTAGE, WITH_PHOTO, Drawn, Task, draw, pictures, read
 from lib.study.records import Records
+from lib.study.shelf import mesh_digest
 from lib.study.subjects import CLEAN, Subject, photo_digest
 
 
@@ -67,7 +69,9 @@ class Sampler:
         self.folder, self.weights = find_generator(find_folder(settings.generator))
         self.records = Records(settings.records_dir / "samples.jsonl")
         self.make_adapters: Callable[[Iterable[str]], object] = list  # trains those whose weights are missing
+        self.photos = Records(settings.records_dir / "photos.jsonl")
         self._keys: dict[Request, str] = {}
+        self._photos: dict[tuple, str] = {}
 
     def setting(self, request: Request) -> dict:
         """Everything but object, photo and seed that can change a sample, as JSON values."""
@@ -86,6 +90,7 @@ class Sampler:
         """One row a request, in order: key, object, seed, and what `draw` measures, with `validity` as the mean of its
         four features. What has no record is drawn first."""
         self.records.refresh()
+        self.look(requests)
         self._draw([request for request in requests if self.key(request) not in self.records])
         frame = pd.DataFrame([self.records[self.key(request)] for request in requests])
         return frame.assign(validity=[float(np.mean(features)) for features in frame.validity])
@@ -112,7 +117,27 @@ class Sampler:
 
     def photo_digest(self, request: Request) -> str:
         """Of the photo that the sample is made from."""
-        return photo_digest(request.subject, request.severity, request.kinds)
+        key = self._photo_key(request)
+        if key not in self.photos:
+            self.look([request])
+        return self.photos[key]["photo"]
+
+    def look(self, requests: Sequence[Request]):
+        """Makes the photos that are not on record, to record their digests."""
+        photos = {self._photo_key(one): (one.subject, one.severity, one.kinds) for one in requests}
+        new = {key: of for key, of in photos.items() if key not in self.photos}
+        if new:
+            seen = tqdm(new.items(), "photos", mininterval=1)
+            self.photos.add([{"key": key, "photo": photo_digest(*of)} for key, of in seen])
+
+    def _photo_key(self, request: Request) -> str:
+        """What the photo's digest is on record under."""
+        of = request.subject, request.severity, request.kinds
+        if of not in self._photos:
+            subject, clean = of[0], request.severity == CLEAN
+            taken = None if clean else [SEVERITIES[request.severity], request.kinds, subject.seed]
+            self._photos[of] = Records.key(subject.item.id, mesh_digest(subject.item.mesh), subject.size, taken)
+        return self._photos[of]
 
     def file(self, request: Request) -> Path:
         """Where mesh and latents are kept; see `lib.study.drawing.read`."""

@@ -20,7 +20,7 @@ from lib.study.cells import BEST_OF, METHODS, SAMPLING, Cell
 from lib.study.failures import MODES
 from lib.study.generated import COMPARED
 from lib.study.lessons import RECIPES, REPAIR_PHOTOS, REPAIR_STEPS
-from lib.study.mechanism import FLOWS, LOCUS, PROBED, REPAIRS, SCALES, SHARE, STEPS
+from lib.study.mechanism import FLOWS, LOCUS, PROBED, REPAIRS, SCALES, SEEDS, SHARE, STEPS
 from lib.study.online import EVERY, PHOTOS
 from lib.study.pairs import N_GRADED, N_TWINS
 from lib.study.prices import Prices, StudySize
@@ -185,7 +185,13 @@ def _evaluation(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: 
 def _mechanism(done: Sequence[Cell], size: StudySize, prices: Prices) -> list[Step]:
     """Adapters that the notebooks before have not made, and samples at other scales and budgets."""
     new = [cell for cell in dict.fromkeys([*FLOWS, *LOCUS, *PROBED, *REPAIRS]) if cell not in done]
-    steps = [_examples("06", new, done, size, prices), _trainings("06", new, size, prices)] if new else []
+    again = (SEEDS - 1) * FLOWS
+    steps = [_examples("06", new, done, size, prices)] if new else []
+    steps.append(_trainings("06", [*new, *again], size, prices))
+    drawn = size.n_eval * len(again)
+    steps.append(
+        Step("06", "other training seeds", size.n_eval, drawn, 0, 0, drawn * prices.sample(), drawn * prices.kept())
+    )
     drawn = size.n_eval * len(set(new) & {*LOCUS, *REPAIRS} | _regimes([*LOCUS, *REPAIRS]) - _regimes(done))
     questions = len(ORDERS) * size.n_eval * len(set(new) & {*FLOWS})
     spent = drawn and drawn * prices.sample()

@@ -74,9 +74,11 @@ def _crosses(vertices: np.ndarray, faces: np.ndarray, edges: np.ndarray) -> bool
 
     Two faces that cross, and are not in one plane, always do so with an edge of one inside the other. Rays find the
     candidates, 64-bit arithmetic decides: open3d's `is_self_intersecting` compares all pairs of faces, which takes
-    minutes at 100,000.
+    minutes at 100,000. An edge without a crossing between its ends, where its own faces are, is no candidate, and the
+    nearest crossing is found in a fifth of the time that all of them take.
     """
     rays = scene(trimesh.Trimesh(vertices, faces, process=False))
+    edges = edges[_meets(rays, *vertices[edges.T])]
     for start in range(0, len(edges), RAYS):
         some = edges[start : start + RAYS]
         p, q = vertices[some.T]
@@ -88,6 +90,14 @@ def _crosses(vertices: np.ndarray, faces: np.ndarray, edges: np.ndarray) -> bool
         if (_depth(p[ray], q[ray], vertices[faces[face]]) > TOUCH).any():
             return True
     return False
+
+
+def _meets(rays, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """(N,) bool: whether the segments p q (N, 3) meet a face further than TOUCH from both ends."""
+    along = q - p
+    inset = np.minimum(TOUCH / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), TOUCH), 0.5)
+    shorter = np.hstack([p + inset * along, (1 - 2 * inset) * along]).astype(np.float32)
+    return rays.cast_rays(o3d.core.Tensor.from_numpy(shorter))["t_hit"].numpy() <= 1
 
 
 def _depth(p: np.ndarray, q: np.ndarray, corners: np.ndarray) -> np.ndarray:

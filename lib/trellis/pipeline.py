@@ -73,6 +73,7 @@ class Pipeline:
         trajectory: bool = False,
         formats: Sequence[str] = ("mesh", "gaussians"),
         fill_interior: bool = False,
+        structures: dict | None = None,
     ) -> list[Sample]:
         """Every photo with every seed, photo after photo, in one batch; depends on nothing but the arguments.
 
@@ -81,6 +82,8 @@ class Pipeline:
             come before those for both.
         adapter: name of a loaded adapter, used in every stage whose flow has it.
         fill_interior: see `extract_mesh`.
+        structures: those of earlier calls, by all that they depend on; what is missing is sampled and added. So samples
+            that differ in the second stage alone share the first.
         Raises BadInput for an unknown setting, a photo without an object, and a structure without a voxel.
         """
         photos = [photos] if isinstance(photos, Image.Image) else photos
@@ -94,7 +97,12 @@ class Pipeline:
             self._decoder(name)
         cond = self.encode(photos).repeat_interleave(len(seeds), dim=0)
         each_seed = seeds * len(photos)
-        coords, first = self.sample_structure(cond, self.structure_noise(each_seed), keep=trajectory, **stages[0])
+        structures = {} if structures is None else structures
+        key = cond.float().cpu().numpy().tobytes(), *each_seed, trajectory, repr(self._resolved("structure", stages[0]))
+        if key not in structures:
+            noise = self.structure_noise(each_seed)
+            structures[key] = self.sample_structure(cond, noise, keep=trajectory, **stages[0])
+        coords, first = structures[key]
         noise = self.slat_noise(each_seed, coords)
         latents, second = self.sample_slat(cond, coords, noise, keep=trajectory, **stages[1])
         decoded = {name: self.decode(latents, name, fill_interior) for name in formats}
@@ -184,10 +192,15 @@ class Pipeline:
 
     def _run(self, stage: str, flow: nn.Module, velocity, noise: Tensor, cond: Tensor, keep: bool, options: dict):
         self._check(stage, options)
-        settings = self.settings[stage] | options
-        adapter = settings.pop("adapter", None)
-        with use_adapter(flow, adapter if adapter in adapter_names(flow) else None):
+        settings = self._resolved(stage, options)
+        with use_adapter(flow, settings.pop("adapter")):
             return sample_flow(velocity, noise, cond, torch.zeros_like(cond), keep=keep, **settings)
+
+    def _resolved(self, stage: str, options: dict) -> dict:
+        """All settings of a stage; adapter: None where its flow does not have it."""
+        settings, flow = self.settings[stage] | options, dict(zip(self.settings, FLOWS, strict=True))[stage]
+        adapter = settings.get("adapter")
+        return settings | {"adapter": adapter if adapter in adapter_names(self.models[flow]) else None}
 
 
 def load_pipeline(source: str | Path, device="cpu", dtype: torch.dtype | None = None) -> Pipeline:

@@ -7,7 +7,8 @@ from lib.data.corrupt import CORRUPTIONS
 from lib.judges.mini import Size, mini_internvl, mini_qwen
 
 SIZE = Size(init=0.06)
-KINDS = ("intact", *CORRUPTIONS)
+GENERATED = "generated"
+KINDS = ("intact", *CORRUPTIONS, GENERATED)
 
 
 @dataclass(frozen=True)
