@@ -38,6 +38,7 @@ from lib.study import (
     subjects,
     walk,
 )
+from lib.study.cells import paper_cells
 from lib.study.records import Records
 
 MINI = load_profile("mini")
@@ -163,7 +164,9 @@ def test_a_single_line_that_is_changed_or_missing_is_noticed(file, change, seen,
 def test_the_readme_says_what_the_tables_say():
     read = report.read_tables(MINI)
     readme = " ".join((ROOT / "README.md").read_text().replace("\n> ", " ").split())
-    assert [one for one in report.headline(read, read["claims"]) if one not in readme] == []
+    said = report.headline(read, read["claims"]) + report.summary(read["table1"])
+    assert [one for one in said if one not in readme] == []
+    assert len(report.summary(read["table1"])) == 2 + len(paper_cells())
 
 
 def surest(line: dict) -> float:

@@ -33,7 +33,7 @@ LIMITS = {
         "A judge's win-rate is that judge's taste on the pairs that survive the swap. The gates show that it sees "
         "large damage; between an adapted sample and its base's the gap is usually smaller than what they test.",
         "One training run a method, one seed of its adapter. The intervals are over objects and do not hold what "
-        "another training would have given.",
+        "another training would have given; how far that may lie off, notebook 06 shows for one method.",
         "The rules of the claims about the protocol (notebooks 01 to 03 and 07) were written after their first tables.",
         "'Cannot tell' is no 'does not hold': it says that these objects do not decide it.",
     ),
@@ -109,6 +109,24 @@ def headline(tables: Mapping[str, pd.DataFrame], claims: pd.DataFrame) -> list[s
             f"[{row.truth_low:.2f}, {row.truth_high:.2f}] by the truth, n = {row.n}."
         )
     return said
+
+
+def summary(table: pd.DataFrame) -> list[str]:
+    """The paper's cells of Table 1 as lines of Markdown: what it printed, judge Y's win-rate here, and the truth's."""
+    lines = ["| method, photos | paper | judge Y here, flips half | truth here | wins, losses, flips | may be read |"]
+    lines.append("|---|---|---|---|---|---|")
+    for _, row in table[table.paper_win.notna()].iterrows():
+        judged, true = (
+            f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"
+            for value, low, high in (
+                ("win_half", "win_half_low", "win_half_high"),
+                ("truth_win", "truth_low", "truth_high"),
+            )
+        )
+        counts = f"{row.wins}, {row.losses}, {row.flips}"
+        read = labels.gate_failed(row) or "yes"
+        lines.append(f"| {labels.row(row)} | {row.paper_win:.2f} | {judged} | {true} | {counts} | {read} |")
+    return lines
 
 
 def limits(settings: Profile) -> list[str]:
