@@ -57,6 +57,10 @@ def test_sparse_convolution_has_the_gradient_of_finite_differences(share, channe
     assert kernel_map.gathers(weight) == gathers
     feats = x.feats.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda f, w: sparse_convolution(f, w, kernel_map), (feats, weight))
+    for frozen in (feats, weight):  # where one of the two is not learned, the other's gradient is the same
+        frozen.requires_grad_(False)
+        assert torch.autograd.gradcheck(lambda f, w: sparse_convolution(f, w, kernel_map), (feats, weight))
+        frozen.requires_grad_()
 
 
 def test_one_cell_kernel_reads_its_weight_as_input_by_output():

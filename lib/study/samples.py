@@ -127,7 +127,7 @@ class Sampler:
         photos = {self._photo_key(one): (one.subject, one.severity, one.kinds) for one in requests}
         new = {key: of for key, of in photos.items() if key not in self.photos}
         if new:
-            seen = tqdm(new.items(), "photos", mininterval=1)
+            seen = tqdm(new.items(), "photos", mininterval=1, disable=len(new) == 1)
             self.photos.add([{"key": key, "photo": photo_digest(*of)} for key, of in seen])
 
     def _photo_key(self, request: Request) -> str:

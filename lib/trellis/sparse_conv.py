@@ -109,20 +109,22 @@ class SparseConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         (x, weight), kernel_map = ctx.saved_tensors, ctx.kernel_map
-        grad = grad.contiguous()
-        if kernel_map.gathers(weight):
+        for_x, for_weight, _ = ctx.needs_input_grad  # below an adapter the weights are frozen
+        grad, gathers = grad.contiguous(), kernel_map.gathers(weight)
+        grad_x = torch.zeros(x.shape, dtype=_sum_type(x), device=x.device) if for_x else None
+        grad_weight = torch.zeros(weight.shape, dtype=_sum_type(x), device=x.device) if for_weight else None
+        if gathers and for_x:
             grad_x = _product(grad, weight.transpose(1, 2), kernel_map.transposed)
-            grad_weight = torch.zeros(weight.shape, dtype=_sum_type(x), device=x.device).flatten(0, 1)
+        if gathers and for_weight:
             for block, gathered in _gathered(x, kernel_map.rows):
-                grad_weight += gathered.T @ grad[block]
-            return grad_x, grad_weight.view(weight.shape).to(weight.dtype), None
-        grad_x = torch.zeros(x.shape, dtype=_sum_type(x), device=x.device)
-        grad_weight = torch.zeros(weight.shape, dtype=_sum_type(x), device=x.device)
-        for k, to, source in kernel_map.pairs:
+                grad_weight.flatten(0, 1).add_(gathered.T @ grad[block])
+        for k, to, source in [] if gathers else kernel_map.pairs:
             block = grad.index_select(0, to)
-            grad_x.index_add_(0, source, (block @ weight[k].T).to(grad_x.dtype))
-            grad_weight[k] += x.index_select(0, source).T @ block
-        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
+            if for_x:
+                grad_x.index_add_(0, source, (block @ weight[k].T).to(grad_x.dtype))
+            if for_weight:
+                grad_weight[k] += x.index_select(0, source).T @ block
+        return grad_x.to(x.dtype) if for_x else None, grad_weight.to(weight.dtype) if for_weight else None, None
 
 
 def _sum_type(x: Tensor) -> torch.dtype:
