@@ -7,18 +7,17 @@ import os
 import re
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from lib.backend import require_ray
 from lib.errors import BadInput
+from lib.kernels import Kernel, kernels
 from lib.profiles import ROOT, Profile, load_profile, profile_names
 
 NOTEBOOKS = ROOT / "notebooks"
 SERIES = re.compile(r"0\d_")  # what a plain run executes; 10 wants the reader's meshes, A1 and A2 train for hours
-STARTUP = {  # options of the kernels, by backend
-    "local": [],
-    "ray": ["--IPKernelApp.exec_lines=['from lib.backend import use_ray; use_ray()']"],
-}
+STARTUP = {"local": [], "ray": ["from lib.backend import use_ray; use_ray()"]}  # first lines of a kernel, by backend
 
 
 def notebooks() -> dict[str, Path]:
@@ -77,10 +76,10 @@ def assign(paths: list[Path], parameters: dict, profile: str) -> dict[Path, dict
     return {path: {k: v for k, v in parameters.items() if k in table} for path, table in tables.items()}
 
 
-def execute(path: Path, parameters: dict, profile: Profile, backend: str = "local") -> None:
+def execute(path: Path, parameters: dict, profile: Profile, kernel: Kernel) -> None:
     """Runs one notebook; its executed copy appears whole, after success or failure, and never after Ctrl-C.
 
-    backend: where its maps run, a key of `STARTUP`. After success the seconds, code and machine of one of the series go
+    After success the seconds, code and machine of one of the series go
     to provenance.json. Paths among the parameters are relative to the caller's folder. Raises SystemExit naming
     notebook and cell.
     """
@@ -100,8 +99,7 @@ def execute(path: Path, parameters: dict, profile: Profile, backend: str = "loca
             kernel_name="python3",
             progress_bar={"desc": path.stem, "mininterval": 0.5 if sys.stderr.isatty() else 30},
             cwd=Path.cwd(),
-            # it warns of unencrypted ports on this machine
-            extra_arguments=["--IPKernelApp.log_level=ERROR", *STARTUP[backend]],
+            km=kernel.manager,
         )
     except PapermillExecutionError as error:
         os.replace(partial, target)
@@ -155,8 +153,10 @@ def main(arguments: list[str]) -> None:
     except BadInput as error:
         raise SystemExit(str(error)) from None
     start = time.monotonic()
-    for path, given in plan.items():
-        execute(path, given, profile, options.backend)
+    local = options.backend == "local"  # a Ray cluster belongs to one kernel at a time
+    with closing(kernels(plan, STARTUP[options.backend], ahead=local)) as ready:
+        for path, kernel in ready:
+            execute(path, plan[path], profile, kernel)
     print(f"\n{len(plan)} notebooks in {time.monotonic() - start:.0f} s on profile {profile.name}")
     for title, folder in (
         ("tables", profile.tables_dir),
