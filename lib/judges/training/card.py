@@ -7,12 +7,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lib.data.procedural import CATEGORIES
 from lib.judges.training.questions import SHARES
 from lib.judges.training.recipes import Recipe
-from lib.judges.training.samples import CANDIDATES, PLAIN, SAMPLES
+from lib.judges.training.samples import CANDIDATES
 from lib.judges.training.train import Plan
-from lib.judges.training.variety import GENERATOR
 
 COLUMNS = ["layout", "case", "n", "raw", "flips", "consistent", "low", "high", "bar"]
 
@@ -25,8 +23,6 @@ def write_training_facts(folder: Path, recipe: Recipe, plan: Plan, curves: pd.Da
         "seed": recipe.seed,
         "objects": f"{plan.objects} of the procedural training split, from number {recipe.first}",
         "candidates": f"{CANDIDATES} an object, the first intact",
-        "variety": f"from object {PLAIN} on by turns {len(CATEGORIES)} that are rounded, ornamented and bent, and "
-        f"{len(CATEGORIES)} of which {SAMPLES} candidates are samples of {GENERATOR}",
         "corruption mix": ", ".join(f"{kind} {chance:.2g}" for kind, chance in recipe.chances.items()),
         "charges (constant, times severity)": ", ".join(f"{k} {a:g} + {b:g} s" for k, (a, b) in recipe.charge.items()),
         "charges for another object": "same category {:g}, another {:g}".format(*recipe.wrong),
@@ -54,8 +50,8 @@ def write_card(folder: Path, table: pd.DataFrame, test_objects: str):
         "Rebuild it with `./run_all.sh A2`; evaluate it alone with `./run_all.sh A2 -p train False`.\n\n"
         f"## Training\n\n{facts.to_markdown(index=False)}\n\n"
         "Without a photo the label is the distance to the object's own intact mesh, so a clean but wrong object is "
-        "right by construction; with a photo it is the distance to the object of the photo. It never saw a mesh that "
-        "was not made by a program, nor the output of any generator but the miniature one.\n\n"
+        "right by construction; with a photo it is the distance to the object of the photo. It never saw the output of "
+        "a generator, nor a mesh that was not made by a program.\n\n"
         f"## Evaluation\n\n{test_objects}. Both orders; `raw` is the accuracy over both, `flips` the share of pairs "
         "without a consistent verdict, `consistent` the accuracy of the rest, `low` and `high` the 95% interval of "
         "`raw` over objects; for identical images `raw` is the mean probability of the first label. `bar` is what was "

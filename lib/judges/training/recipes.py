@@ -7,8 +7,7 @@ from lib.data.corrupt import CORRUPTIONS
 from lib.judges.mini import Size, mini_internvl, mini_qwen
 
 SIZE = Size(init=0.06)
-GENERATED = "generated"
-KINDS = ("intact", *CORRUPTIONS, GENERATED)
+KINDS = ("intact", *CORRUPTIONS)
 
 
 @dataclass(frozen=True)
