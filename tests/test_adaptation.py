@@ -172,6 +172,19 @@ def test_relatives_may_not_label_and_score(study):
         Study.open(settings, workers=1)
 
 
+def test_a_plain_run_shows_what_a_run_of_full_coverage_has_finished(study):
+    paper, full = choose_cells("paper"), choose_cells("full")
+    assert study.and_finished(paper, full) == paper
+    study.finish([*paper, Cell("orpo", "mild")])
+    later = Study.open(study.settings, workers=1)
+    found = later.and_finished(paper, full)
+    assert set(found) == {*paper, Cell("orpo", "mild")}
+    assert found == [cell for cell in full if cell in found], "in the order of full coverage, whatever was first"
+    assert later.and_finished(full, full) == full
+    other = Study.open(replace(study.settings, train_steps=3), workers=1)
+    assert other.and_finished(paper, full) == paper, "with other settings it is not finished"
+
+
 def test_training_and_evaluation_objects_differ(study, monkeypatch):
     assert not {one.item.id for one in study.school.subjects} & {one.item.id for one in study.subjects}
     fresh = Study.open(study.settings, workers=1)

@@ -22,7 +22,7 @@ from tqdm.auto import trange
 from lib.adapters.examples import ROLES, Batch, Example, Latent, Probe, make_batch, velocity_errors
 from lib.adapters.objectives import METHODS, REDUCTIONS, Errors, Method
 from lib.errors import BadInput
-from lib.placement import recomputed
+from lib.placement import recomputed, release_memory
 from lib.trellis.layers import require
 from lib.trellis.lora import ATTENTION, adapter_names, add_lora, remove_lora, save_lora, use_adapter
 from lib.trellis.pipeline import FLOWS, Pipeline
@@ -30,6 +30,7 @@ from lib.trellis.sparse import SparseTensor
 
 STAGES = {"structure": ("structure",), "slat": ("slat",), "both": ("structure", "slat")}
 FLOW = dict(zip(STAGES["both"], FLOWS, strict=True))
+RELEASE = 2  # steps between `release_memory`
 LEARNING = "learning"  # name of the adapter while it learns
 RECORD = "training.json"
 
@@ -145,6 +146,8 @@ def train_flow(flow: nn.Module, examples: Pool, held: Sequence[Example], recipe:
             stopped = step
             break
         optimizer.step()
+        if step % RELEASE == 0:
+            release_memory()
     before, after = probed[0], probe(flow)
     return {
         "examples": "online" if callable(examples) else len(examples),

@@ -1,7 +1,7 @@
 """Notebooks 04 and 05: what adaptation does to the generator, by judge Y's verdicts and by the truth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +24,9 @@ from lib.study.subjects import CLEAN, Subject
 
 UNPRINTED = "curve", "each_before", "each_after"  # of an adapter's record
 GATED = "severe"  # photos against whose samples judge Y has to prefer those of clean ones, in every regime
+DECISIVE = (  # settings that a cell depends on, besides the models'
+    *("seed", "tile", "n_evaluated", "n_train", "train_steps", "photo", "fill_interior", "layout", "data_dir"),
+)
 HEADROOM = "headroom"  # clean photo against degraded: all that repair could gain
 
 
@@ -36,6 +39,7 @@ class Study:
     school: School
     scorer: Scorer
     records: Records  # of judge Y's answers
+    finished: Records  # of the cells whose tables were made
     subjects: list[Subject]
 
     @classmethod
@@ -46,7 +50,8 @@ class Study:
         sampler, evaluated = Sampler(settings, workers), generated_subjects(settings)
         labels = Records(settings.records_dir / "labels.jsonl")
         school = School(sampler, Workshop(sampler), training, labels, evaluated)
-        return cls(settings, sampler, school, scorer, Records(settings.records_dir / "scores.jsonl"), evaluated)
+        scores, finished = (Records(settings.records_dir / f"{name}.jsonl") for name in ("scores", "cells"))
+        return cls(settings, sampler, school, scorer, scores, finished, evaluated)
 
     def score(self, pairs: Sequence[tuple[str, Request, Request]]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Judge Y's answers about pairs (name, a, b), one row each (`lib.study.pairs.answer_frame`), and the truth
@@ -89,6 +94,23 @@ class Study:
     def seconds(self, cells: Sequence[Cell]) -> list[float]:
         """What training each cell's adapter took; 0 where nothing is trained."""
         return [0.0 if cell.stage == SAMPLING else float(self.facts([cell]).seconds.sum()) for cell in cells]
+
+    def and_finished(self, cells: Sequence[Cell], known: Sequence[Cell]) -> list[Cell]:
+        """The cells, and of the known ones those that an earlier run with these settings has finished, in that order.
+
+        So a plain run shows, and does not overwrite, what a run of full coverage left on record.
+        """
+        more = [cell for cell in known if cell in cells or self._finished_key(cell) in self.finished]
+        return more if len(more) > len(cells) else list(cells)
+
+    def finish(self, cells: Sequence[Cell]):
+        """Records that the table of these cells is made: all that it needs is on record."""
+        self.finished.add([{"key": self._finished_key(cell), "cell": cell.name} for cell in cells])
+
+    def _finished_key(self, cell: Cell) -> str:
+        settings = {name: getattr(self.settings, name) for name in DECISIVE}
+        judges = [one.settings for one in (self.school.judge.judge, self.scorer.judge)]
+        return Records.key(self.sampler.weights, settings, judges, asdict(cell))
 
     def base(self, severity: str = CLEAN, kinds: tuple[str, ...] = KINDS) -> list[Request]:
         """The unchanged generator's sample of every evaluated object."""
