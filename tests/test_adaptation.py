@@ -176,7 +176,9 @@ def test_a_plain_run_shows_what_a_run_of_full_coverage_has_finished(study):
     paper, full = choose_cells("paper"), choose_cells("full")
     assert study.and_finished(paper, full) == paper
     study.finish([*paper, Cell("orpo", "mild")])
-    later = Study.open(study.settings, workers=1)
+    before, later = study.finished.path.read_bytes(), Study.open(study.settings, workers=1)
+    later.finish(paper)
+    assert later.finished.path.read_bytes() == before, "nothing new is nothing to write"
     found = later.and_finished(paper, full)
     assert set(found) == {*paper, Cell("orpo", "mild")}
     assert found == [cell for cell in full if cell in found], "in the order of full coverage, whatever was first"

@@ -105,7 +105,9 @@ class Study:
 
     def finish(self, cells: Sequence[Cell]):
         """Records that the table of these cells is made: all that it needs is on record."""
-        self.finished.add([{"key": self._finished_key(cell), "cell": cell.name} for cell in cells])
+        lines = [{"key": self._finished_key(cell), "cell": cell.name} for cell in cells]
+        if new := [line for line in lines if line["key"] not in self.finished]:
+            self.finished.add(new)
 
     def _finished_key(self, cell: Cell) -> str:
         settings = {name: getattr(self.settings, name) for name in DECISIVE}

@@ -11,8 +11,7 @@ surface shift           moves them: root mean square of the latents on shared vo
 feature MSE             error of the degraded photo's condition after repair as a multiple of before
 truth gained            share of the F-score that the degradation cost which repair wins back
 F-score gained          mean change of the F-score
-F-score gained,         the same by the adapter of each training seed, and their mean
-  3 trainings
+F-score, 3 seeds        the same by the adapter of each training seed, and their mean
 
 A row is nan with n = 0 where nothing is known, as of a method that had no lessons.
 """
@@ -40,7 +39,7 @@ SCALES, STEPS = (0.25, 0.5, 1.0, 2.0, 4.0), (2, 6, 12, 25)
 SEEDS = 3  # that an adapter is trained with
 SHARE = 5  # every so many of the evaluated objects are drawn at all scales and numbers of steps
 SHIFTS = "latent shift", "occupancy shift", "surface shift"
-TRAINED_ANEW = f"F-score gained, {SEEDS} trainings"
+TRAINED_ANEW = f"F-score, {SEEDS} seeds"
 UNREAD = 8  # pixels of views whose errors nobody reads
 FLOWS = [Cell("sft_best"), Cell("sft_best", stage=STRUCTURE)]  # whose shifts are followed, and that are trained anew
 LOCUS = [*FLOWS, Cell("sft_clean", "severe"), Cell("sft_clean", "severe", STRUCTURE)]
