@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import trimesh
 from PIL import Image
@@ -37,7 +37,6 @@ def _clean(subject: Subject) -> Image.Image:
     return render_photo(subject.item.mesh, subject.size)
 
 
-@cache
 def photo_digest(subject: Subject, severity: str, kinds: tuple[str, ...]) -> str:
     """16 hex digits of the photo as it looks on white."""
     return Picture(subject.photo(severity, kinds)).digest

@@ -111,13 +111,14 @@ class SparseConvolution(torch.autograd.Function):
         (x, weight), kernel_map = ctx.saved_tensors, ctx.kernel_map
         for_x, for_weight, _ = ctx.needs_input_grad  # below an adapter the weights are frozen
         grad, gathers = grad.contiguous(), kernel_map.gathers(weight)
-        grad_x = torch.zeros(x.shape, dtype=_sum_type(x), device=x.device) if for_x else None
-        grad_weight = torch.zeros(weight.shape, dtype=_sum_type(x), device=x.device) if for_weight else None
-        if gathers and for_x:
-            grad_x = _product(grad, weight.transpose(1, 2), kernel_map.transposed)
-        if gathers and for_weight:
-            for block, gathered in _gathered(x, kernel_map.rows):
+        sums = {"dtype": _sum_type(x), "device": x.device}
+        grad_weight = torch.zeros(weight.shape, **sums) if for_weight else None
+        if gathers:
+            grad_x = _product(grad, weight.transpose(1, 2), kernel_map.transposed) if for_x else None
+            for block, gathered in _gathered(x, kernel_map.rows) if for_weight else []:
                 grad_weight.flatten(0, 1).add_(gathered.T @ grad[block])
+        else:
+            grad_x = torch.zeros(x.shape, **sums) if for_x else None
         for k, to, source in [] if gathers else kernel_map.pairs:
             block = grad.index_select(0, to)
             if for_x:
