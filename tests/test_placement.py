@@ -174,3 +174,27 @@ def test_memory_that_is_free_goes_back_to_the_system():
     if has != "True":
         pytest.skip("not glibc")
     assert float(freed) > 50
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx2": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"neon": True, "bf16": True}, torch.bfloat16),
+    ],
+)
+def test_training_computes_in_bfloat16_only_on_cpus_with_instructions_for_it(monkeypatch, instructions, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    layer, x = nn.Linear(4, 4), torch.ones(2, 4)
+    with placement.mixed_precision(CPU):
+        y = layer(x)
+    assert y.dtype == expected
+    y.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+def test_training_computes_in_bfloat16_on_every_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert placement.fast_bfloat16(GPU)
+    assert not placement.fast_bfloat16(CPU)

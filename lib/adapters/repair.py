@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lib.adapters.train import write_record
 from lib.errors import BadInput
+from lib.placement import mixed_precision
 from lib.training import Budget, fit, seeded
 from lib.trellis.layers import LayerNorm, zero
 from lib.trellis.transformer import Block
@@ -77,7 +78,7 @@ def train_repair(
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng([recipe.seed, step])
         rows = rng.choice(len(degraded), min(recipe.batch, len(degraded)), replace=False)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with mixed_precision(torch.device(device)):
             repaired = repair(degraded[rows].float().to(device))
         error = F.mse_loss(repaired, clean[rows].float().to(device))
         return error, {"loss": error.item()}

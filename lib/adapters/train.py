@@ -22,7 +22,7 @@ from tqdm.auto import trange
 from lib.adapters.examples import ROLES, Batch, Example, Latent, Probe, make_batch, velocity_errors
 from lib.adapters.objectives import METHODS, REDUCTIONS, Errors, Method
 from lib.errors import BadInput
-from lib.placement import recomputed, release_memory
+from lib.placement import mixed_precision, recomputed, release_memory
 from lib.trellis.layers import require
 from lib.trellis.lora import ATTENTION, adapter_names, add_lora, remove_lora, save_lora, use_adapter
 from lib.trellis.pipeline import FLOWS, Pipeline
@@ -166,7 +166,7 @@ def train_flow(flow: nn.Module, examples: Pool, held: Sequence[Example], recipe:
 
 def _errors(flow: nn.Module, batch: Batch, recipe: LoraRecipe, method: Method) -> Errors:
     def ask() -> tuple[torch.Tensor, ...]:
-        with torch.autocast(batch.t.device.type, torch.bfloat16):  # half the time; margins then err by hundredths
+        with mixed_precision(batch.t.device):  # margins in bfloat16 err by hundredths
             errors = velocity_errors(flow, batch, recipe.reduction or method.reduction)
         return errors.tensor_split([batch.winners])
 

@@ -23,6 +23,7 @@ from lib.data.procedural import CATEGORIES
 from lib.generator.collection import Collection
 from lib.generator.fields import PATCHES
 from lib.generator.recipe import RESOLUTION, Recipe
+from lib.placement import mixed_precision
 from lib.training import fit, outdated, seeded
 from lib.trellis.conditioning import ImageConditioner
 from lib.trellis.layers import grid_coords, position_embedding
@@ -105,7 +106,7 @@ class ConditionerLoss:
 
     def condition(self, item: Tensor, view: Tensor, mirror: bool, rng: np.random.Generator | None = None) -> Tensor:
         pixels = photo_pixels(self.conditioner, self.data["photos"][item, view], mirror)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             return self.conditioner(pixels if rng is None else jittered(pixels, rng))
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -136,7 +137,7 @@ class ConditionerLoss:
         seen = field(data["seen"][item, view], 2).float() * sign
         visible = seen[..., 0].isfinite()
         angles = data["views"][item, view].float().to(self.device) * torch.tensor([sign[0], 1], device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             registers, patches = cond[:, 1:].split([BLOCKS**3, (PATCHES // 2) ** 2], 1)
             (logits, far, paint), image = heads.space(registers), heads.image(patches)
             whole = heads.whole(cond[:, 0]).float()
@@ -169,7 +170,7 @@ def train_conditioner(networks: nn.ModuleDict, data: Collection, recipe: Recipe,
 @torch.no_grad()
 def write_conditions(conditioner: ImageConditioner, data: Collection, path: Path):
     """(N, V, 2, L, C) float16: the condition of every photo, plain and mirrored."""
-    photos, device = data["photos"], conditioner.mean.device.type
+    photos, device = data["photos"], conditioner.mean.device
     first = conditioner(photo_pixels(conditioner, photos[0], False))
     partial = path.with_suffix(".partial")
     shape = (len(data), photos.shape[1], 2, *first.shape[1:])
@@ -177,7 +178,7 @@ def write_conditions(conditioner: ImageConditioner, data: Collection, path: Path
     for start in tqdm(range(0, len(data), ENCODED), desc="conditions", mininterval=5):
         rows = photos[start : start + ENCODED].flatten(0, 1)
         for mirror in (False, True):
-            with torch.autocast(device, torch.bfloat16):
+            with mixed_precision(device):
                 cond = conditioner(photo_pixels(conditioner, rows, mirror))
             table[start : start + ENCODED, :, int(mirror)] = (
                 cond.unflatten(0, (-1, photos.shape[1])).half().cpu().numpy()

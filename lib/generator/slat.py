@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from lib.generator.collection import Collection
 from lib.generator.fields import FINE
 from lib.generator.recipe import RESOLUTION, Recipe
+from lib.placement import mixed_precision
 from lib.training import fit, outdated
 from lib.trellis.flexicubes import corner_steps
 from lib.trellis.layers import grid_coords
@@ -112,7 +113,7 @@ class AutoencoderLoss:
     def losses(self, items: Sequence[int], mirror: bool, rng: np.random.Generator) -> dict[str, Tensor]:
         """`sign` is the share of corners within a voxel of the surface that are on its wrong side."""
         fields = Fields.of(self.data, items, mirror, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             mean, logvar = (x.float() for x in self.encoder.posterior(fields.encoder_input()))
             noise = torch.from_numpy(rng.standard_normal(mean.shape, np.float32)).to(self.device)
             cells = self.decoder.cells(fields.voxels.with_feats(posterior_sample(mean, logvar, noise))).feats

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lib.generator.collection import Collection
 from lib.generator.recipe import Recipe
 from lib.generator.slat import EVERY, Latents
+from lib.placement import mixed_precision
 from lib.training import fit
 from lib.trellis.losses import drop_condition, flow_matching_loss, sample_times
 
@@ -43,7 +44,7 @@ class FlowLoss:
         cond = np.stack([self.conditions[i, view, int(mirror)] for i, view in zip(items, views, strict=True)])
         drop = torch.from_numpy(rng.random(len(items)) < self.recipe.slat.drop)
         cond = drop_condition(torch.from_numpy(cond).float(), drop).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             return flow_matching_loss(self.flow, x_0, noise, t, cond)
 
 

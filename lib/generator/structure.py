@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from lib.generator.collection import Collection
 from lib.generator.conditioner import overlap
 from lib.generator.recipe import Recipe
+from lib.placement import mixed_precision
 from lib.training import fit, outdated
 from lib.trellis.losses import (
     drop_condition,
@@ -40,7 +41,7 @@ class StructureVaeLoss:
         if rng.random() < 0.5:
             occupancy = occupancy.flip(2)
         draws = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             mean, logvar = self.encoder.posterior(occupancy.float())
             mean, logvar = mean.float(), logvar.float()
             noise = torch.randn(mean.shape, generator=draws).to(self.device)
@@ -55,7 +56,7 @@ class StructureVaeLoss:
     @torch.no_grad()
     def examine(self) -> float:
         occupancy = self.data.occupancy[self.data.held][:, None].to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             return overlap(self.decoder(self.encoder(occupancy.float())) > 0, occupancy)
 
 
@@ -79,7 +80,7 @@ def encode(encoder: nn.Module, occupancy: Tensor) -> Tensor:
     device, done = next(encoder.parameters()).device, []
     for rows in tqdm(occupancy.split(ENCODED), desc="structure latents", mininterval=5):
         both = torch.stack([rows, rows.flip(1)], 1).flatten(0, 1)[:, None].float().to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             done.append(encoder(both).float().unflatten(0, (-1, 2)).cpu())
     return torch.cat(done)
 
@@ -129,7 +130,7 @@ class StructureFlowLoss:
         cond = torch.from_numpy(self.conditions[item[:SAMPLED], 0, 0]).float().to(self.device)
         noise = torch.randn(self.latents[item[:SAMPLED], 0].shape, generator=draws).to(self.device)
         settings = self.recipe.structure_sampler["args"] | self.recipe.structure_sampler["params"]
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             latent = sample_flow(self.flow, noise, cond, torch.zeros_like(cond), **settings).sample
             found = self.decoder(latent)[:, 0] > 0
         true = self.data.occupancy[item[:SAMPLED]].to(self.device)
@@ -141,7 +142,7 @@ class StructureFlowLoss:
         cond = drop_condition(torch.from_numpy(self.conditions[item, view, mirror]).float(), drop)
         noise, t = torch.randn(x_0.shape, generator=draws), sample_times(len(x_0), draws)
         x_0, cond, noise, t = (tensor.to(self.device) for tensor in (x_0, cond, noise, t))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device):
             velocity = predict_velocity(self.flow, x_0, noise, t, cond)
         return mse_loss(velocity.float(), velocity_target(x_0, noise))
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 from transformers.utils import cached_file
 
 from lib.errors import BadInput
-from lib.placement import choose_device
+from lib.placement import choose_device, fast_bfloat16
 
 SMALL = 100_000_000  # parameters; below, bfloat16 saves little, and float32 answers repeat on any machine
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")  # all that a model and its processor are read from
@@ -65,8 +65,7 @@ def choose_dtype(config: PreTrainedConfig, device: torch.device) -> torch.dtype:
     """
     with torch.device("meta"):
         parameters = AutoModelForImageTextToText.from_config(config).num_parameters()
-    fast = device.type != "cpu" or any(on for name, on in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
-    return torch.bfloat16 if fast and parameters >= SMALL else torch.float32
+    return torch.bfloat16 if fast_bfloat16(device) and parameters >= SMALL else torch.float32
 
 
 def batch_size(parameters: int) -> int:

@@ -15,6 +15,7 @@ from lib.judges.training.samples import EXTRA
 from lib.judges.training.tower import VIEWED, encode
 from lib.judges.training.truth import SHARPNESS, cells, preference
 from lib.judges.vlm import label_ids
+from lib.placement import mixed_precision
 
 PAIRS = 32  # a batch, each in both orders
 ENCODED = 64  # images in one call
@@ -91,7 +92,7 @@ class LanguageLoss:
         answered = torch.cat([ids, torch.tensor([labels[step % 2]])])
         norm, kept = self.model.model.language_model.norm, []
         hook = norm.register_forward_hook(lambda module, inputs, output: kept.append(output))
-        with hook, torch.autocast(self.device.type, torch.bfloat16):
+        with hook, mixed_precision(self.device):
             logits = answer_logits(self.model, answered, images, keep=2)
         answer, after = logits.float().log_softmax(-1).unbind(1)
         target = preference(*error)[:, None]

@@ -15,6 +15,7 @@ from lib.judges.training.collection import MONTAGE, PHOTO, Collection
 from lib.judges.training.recipes import KINDS
 from lib.judges.training.samples import EXTRA
 from lib.judges.training.truth import appearance, cells, preference
+from lib.placement import mixed_precision
 
 OBJECTS, SHOWN, EXTRAS = 12, 4, 2  # in a batch: objects, two of a category; montages, extra-layout candidates of each
 VIEWED = (MONTAGE, "turntable24", "splat")  # layouts that show the same four sides of a candidate, in one image
@@ -40,7 +41,7 @@ class Heads(nn.Module):
 def encode(model, processor, images: Tensor) -> Tensor:
     """Images (n,112,112,3) uint8 to tokens (n,16,hidden) on the model's device, computed in half precision."""
     pixels = pixel_values(processor, images.to(model.device))
-    with torch.autocast(model.device.type, torch.bfloat16):
+    with mixed_precision(model.device):
         return encode_images(model, pixels)
 
 
