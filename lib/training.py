@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from lib.muon import Muon
+
 WARMUP = 50  # steps
 DECLINE = 0.6  # share of the budget over which the learning rate falls to zero; before, it waits for a longer budget
 MATRIX, MUON = 64, 4  # rows and columns from which a linear layer is Muon's; its learning rate beside AdamW's
@@ -106,7 +108,7 @@ def _optimizers(parts: nn.ModuleDict, rate: float, decay: float) -> list[torch.o
     if not matrices:
         return [adam]
     group = {"params": list(matrices.values()), "full": MUON * rate}
-    return [adam, torch.optim.Muon([group], lr=MUON * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
+    return [adam, Muon([group], lr=MUON * rate, weight_decay=decay)]
 
 
 def _save(checkpoint: Path, parts, optimizers, step: int, seconds: float, curve: list):
