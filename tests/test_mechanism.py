@@ -12,7 +12,7 @@ from tiny_study import tiny_study, undecided, write_generator
 
 from lib.data.compare import mesh_error
 from lib.data.procedural import furniture
-from lib.study import lessons, mechanism, mechanism_plots, samples
+from lib.study import drawing, lessons, mechanism, mechanism_plots, samples
 from lib.study.cells import STRUCTURE, Cell
 from lib.study.drawing import Drawn
 from lib.study.mechanism import FLOWS, SHIFTS, ratio
@@ -21,10 +21,21 @@ SCALES = (0.0, 1.0, 3.0)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def drawn():
+    """The object of every call that draws samples, in order."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, drawn):
+    def draw(folder, weights, item, *rest):
+        drawn.append(item.id)
+        return drawing.draw(folder, weights, item, *rest)
+
     folder = write_generator(tmp_path_factory.mktemp("generator"))
     with tiny_study(tmp_path_factory.mktemp("results"), folder) as opened, pytest.MonkeyPatch.context() as patch:
         patch.setattr(mechanism, "mesh_error", partial(mesh_error, n_points=500))
+        patch.setattr(samples, "draw", draw)
         patch.setattr(mechanism, "SCALES", SCALES)
         patch.setattr(mechanism, "STEPS", (2,))
         patch.setattr(mechanism, "SHARE", 1)
@@ -47,6 +58,11 @@ def test_the_table_is_what_the_figures_draw(table):
     assert (known.value <= known.high).all()
     for draw in (mechanism_plots.wash_out, mechanism_plots.causes):
         plt.close(draw(table))
+
+
+def test_all_samples_of_an_object_are_drawn_in_one_go(table, study, drawn):
+    for subject in study.subjects:
+        assert drawn.count(subject.item.id) == 1
 
 
 def shifts(table, stage, by="scale"):

@@ -76,8 +76,9 @@ def make_batch(
 def shared_noise(x_0: Latent, owner: Tensor, generator: torch.Generator) -> Tensor:
     """Noise like x_0 or its features, the same for latents of one owner [N], voxel by voxel where they are sparse."""
     if isinstance(x_0, SparseTensor):
-        cells = torch.cat([owner[x_0.batch][:, None], x_0.coords[:, 1:].long()], dim=1)
-        cells, row = torch.unique(cells, dim=0, return_inverse=True)
+        x, y, z = x_0.coords[:, 1:].long().T
+        side = int(x_0.coords[:, 1:].max()) + 1
+        cells, row = torch.unique(((owner[x_0.batch] * side + x) * side + y) * side + z, return_inverse=True)
         return torch.randn(len(cells), x_0.feats.shape[1], generator=generator)[row]
     return torch.randn(int(owner.max()) + 1, *x_0.shape[1:], generator=generator)[owner]
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import open3d as o3d
 import trimesh
 
 from lib.errors import BadInput
@@ -48,16 +47,11 @@ def surface_points(mesh: trimesh.Trimesh, n: int, seed: int) -> np.ndarray:
 
 def surface_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     """(N,) unsigned distance of (N, 3) points to the surface itself, so re-triangulating a surface changes nothing."""
-    return _distance(scene(mesh), points)
-
-
-def _distance(surface: o3d.t.geometry.RaycastingScene, points: np.ndarray) -> np.ndarray:
-    return surface.compute_distance(np.asarray(points, np.float32)).numpy()
+    return scene(mesh).compute_distance(np.asarray(points, np.float32)).numpy()
 
 
 # What is asked of a reference is kept for its next candidates; a mesh that changed has another hash.
 _kept_views = lru_cache(maxsize=4)(lambda reference, size: render(reference, judge_views(), size))
-_kept_scene = lru_cache(maxsize=4)(scene)
 _kept_points = lru_cache(maxsize=4)(surface_points)
 
 
@@ -91,7 +85,7 @@ def _surface_error(
     reference: trimesh.Trimesh, candidate: trimesh.Trimesh, n_points: int, seed: int
 ) -> tuple[float, float]:
     diagonal = np.linalg.norm(reference.extents)
-    to_reference = _distance(_kept_scene(reference), surface_points(candidate, n_points, seed)) / diagonal
+    to_reference = surface_distance(reference, surface_points(candidate, n_points, seed)) / diagonal
     to_candidate = surface_distance(candidate, _kept_points(reference, n_points, seed)) / diagonal
     precision, recall = (np.mean(d <= F_SCORE_THRESHOLD) for d in (to_reference, to_candidate))
     f_score = 2 * precision * recall / (precision + recall) if precision + recall else 0.0

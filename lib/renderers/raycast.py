@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import open3d as o3d
@@ -43,8 +43,10 @@ class Views:
         return color
 
 
+@lru_cache(maxsize=4)
 def scene(mesh: trimesh.Trimesh) -> o3d.t.geometry.RaycastingScene:
-    """The mesh as open3d asks about it: rays, distances, occlusion."""
+    """The mesh as open3d asks about it: rays, distances, occlusion. Kept, as the same mesh is looked at several times
+    in a row; one that changed has another hash."""
     # Built on one thread: which of two coincident faces is seen must not depend on the number of cores.
     built = o3d.t.geometry.RaycastingScene(nthreads=1)
     built.add_triangles(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))

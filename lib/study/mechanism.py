@@ -51,8 +51,12 @@ UNKNOWN = np.nan, np.nan, np.nan, 0
 def mechanism(study: Study) -> pd.DataFrame:
     """All numbers; what is not on record is trained, drawn and asked first. Intervals are over objects."""
     seed = study.settings.seed
-    asked = [*product([*PROBED, *LOCUS, *REPAIRS], [0]), *product(FLOWS, range(SEEDS))]
+    shown = [*product([*LOCUS, *REPAIRS], [0]), *product(FLOWS, range(SEEDS))]
+    asked = [*product(PROBED, [0]), *shown]
     study.school.workshop.facts([study.school.adapter(*one) for one in asked])  # all adapters are trained at once
+    drawn = [of for cell, number in shown for of in (*study.adapted(cell, number), *study.base(cell.severity))]
+    moves = [of for _, _, _, *sides in _moves(study) for side in sides for of in side]
+    study.sampler.measured(drawn + moves)  # all samples are drawn at once, those of an object one after another
     parts = (_saturation, _probes, _wash_out, _locus, _chance)
     frame = pd.DataFrame([row for part in parts for row in part(study, seed)])
     return frame[["cause", "quantity", "method", "stage", "severity", "by", "x", "value", "low", "high", "n"]]
@@ -82,6 +86,14 @@ def _probes(study: Study, seed: int) -> Iterator[dict]:
 
 
 def _wash_out(study: Study, seed: int) -> Iterator[dict]:
+    for cell, by, x, base, moved, others in _moves(study):
+        far, natural = (distances(study, base, to) for to in (moved, others))
+        for quantity in SHIFTS:
+            yield _line("wash-out", quantity, cell, ratio(far[quantity], natural[quantity], seed), by, x)
+
+
+def _moves(study: Study) -> Iterator[tuple[Cell, str, float, list[Request], list[Request], list[Request]]]:
+    """For every cell, "scale" or "steps", and its value: samples of the base, with the adapter, and of another seed."""
     for cell in FLOWS:
         adapter = study.school.adapter(cell)
         some = study.base()[::SHARE] if adapter else []
@@ -89,10 +101,7 @@ def _wash_out(study: Study, seed: int) -> Iterator[dict]:
             for x in values:
                 base = some if by == "scale" else [replace(one, steps=x) for one in some]
                 moved = [replace(one, adapter=adapter, scale=x if by == "scale" else 1.0) for one in base]
-                others = [replace(one, seed=one.seed + 1) for one in base]
-                far, natural = (distances(study, base, to) for to in (moved, others))
-                for quantity in SHIFTS:
-                    yield _line("wash-out", quantity, cell, ratio(far[quantity], natural[quantity], seed), by, x)
+                yield cell, by, x, base, moved, [replace(one, seed=one.seed + 1) for one in base]
 
 
 def _locus(study: Study, seed: int) -> Iterator[dict]:

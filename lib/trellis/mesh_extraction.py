@@ -61,30 +61,29 @@ def extract_mesh(
     side = resolution + 1
     linear = torch.tensor([side**2, side, 1], device=cells.device)
     steps = corner_steps(cells.device)
-    active, index, count = torch.unique(
-        ((cells[:, None] + steps) * linear).sum(2), return_inverse=True, return_counts=True
-    )
+    onward = (steps * linear).sum(1)  # the same in the linear index of corners, and of cubes by their first corner
+    active, index, rank = _distinct((cells * linear).sum(1)[:, None] + onward, side**3)
     mean = values.new_zeros(len(active), values.shape[2]).index_add(0, index.flatten(), values.flatten(0, 1))
-    mean = mean / count[:, None]
+    mean = mean / torch.bincount(index.flatten())[:, None]
 
     # cubes that may hold a piece of the surface: those around active corners that are inside
     corners = _unravel(active, side)
-    seeds = corners if fill_interior else corners[mean[:, 0] < 0]
-    cubes = (seeds[:, None] - steps).flatten(0, 1)
-    cubes = cubes[((cubes >= 0) & (cubes < resolution)).all(1)]
-    cubes = _unravel(torch.unique((cubes * linear).sum(1)), side)
-    wanted = ((cubes[:, None] + steps) * linear).sum(2)
-    used, cube_corners = torch.unique(wanted, return_inverse=True)
+    seeds = slice(None) if fill_interior else mean[:, 0] < 0
+    below, above = corners[seeds] > 0, corners[seeds] < resolution
+    there = [torch.where(step, below[:, axis, None], above[:, axis, None]) for axis, step in enumerate(steps.T.bool())]
+    cubes = _distinct((active[seeds, None] - onward)[there[0] & there[1] & there[2]], side**3)[0]
+    used, cube_corners, _ = _distinct(cubes[:, None] + onward, side**3)
+    cubes = _unravel(cubes, side)
 
     # fields on the corners of these cubes; corners that no active cell touches get the default
-    place = torch.searchsorted(active, used).clamp_(max=len(active) - 1)
+    place = rank[used].long()
     default = torch.zeros_like(mean[:1])
     default[0, 0] = 1
-    fields = torch.where((active[place] == used)[:, None], mean[place], default)
+    fields = torch.where((place >= 0)[:, None], mean[place], default)
     position = _unravel(used, side)
     if fill_interior:
         inside = _cavities(cells, corners, mean[:, 0].detach(), resolution, block)
-        inside = inside[(position.clamp(max=resolution - 1) // block).unbind(1)] & (active[place] != used)
+        inside = inside[(position.clamp(max=resolution - 1) // block).unbind(1)] & (place < 0)
         fields = torch.where(inside[:, None], -default, fields)
     crossing = case_ids(cube_corners, fields[:, 0])
     keep = (crossing > 0) & (crossing < 255)
@@ -114,6 +113,16 @@ def deformed(corners: Tensor, deform: Tensor, resolution: int) -> Tensor:
     return corners / resolution - 0.5 + (1 - 1e-8) / (2 * resolution) * torch.tanh(deform)
 
 
+def _distinct(values: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The different ones among values in [0, size), ascending; of each value its place among them; and the places of
+    all numbers below size, int32, -1 of those not among them. A sort would take several times as long."""
+    present = torch.zeros(size, dtype=torch.bool, device=values.device).index_fill_(0, values.flatten(), True)
+    found = present.nonzero().flatten()
+    rank = torch.full((size,), -1, dtype=torch.int32, device=values.device)
+    rank[found] = torch.arange(len(found), dtype=torch.int32, device=values.device)
+    return found, rank[values].long(), rank
+
+
 def _unravel(linear: Tensor, side: int) -> Tensor:
     return torch.stack([linear // side**2, linear // side % side, linear % side], dim=1)
 
@@ -137,8 +146,9 @@ def _cavities(cells: Tensor, corners: Tensor, sdf: Tensor, resolution: int, bloc
     empty = torch.ones([resolution // block] * 3, dtype=torch.bool)
     empty[tuple((cells.cpu() // block).T)] = False
     label = torch.from_numpy(ndimage.label(empty.numpy())[0]).long()
-    around = (corners[:, None] - corner_steps(corners.device)).clamp(0, resolution - 1).cpu() // block
-    touched = label[around.unbind(-1)].flatten()
+    blocks = torch.stack([corners, corners - 1]).clamp(0, resolution - 1).cpu() // block  # of the cells on either side
+    x, y, z = (blocks[step, :, axis] for axis, step in enumerate(corner_steps().T))
+    touched = label.flatten()[(x * len(label) + y) * len(label) + z].T.flatten()
     inside = torch.bincount(touched, sdf.cpu().double().repeat_interleave(8), minlength=int(label.max()) + 1) < 0
     inside[0] = False
     for axis in range(3):
