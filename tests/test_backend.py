@@ -105,7 +105,7 @@ def taken(sampler):
     lines = {
         key: {k: v for k, v in one.items() if k not in ("seconds", "when", "session")} for key, one in answers.items()
     }
-    files = {path.name: path for path in (sampler.settings.cache_dir / "samples").glob("*.npz")}
+    files = {path.name: path for path in (sampler.settings.cache_dir / "drawn").glob("*.npz")}
     return lines, files
 
 

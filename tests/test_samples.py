@@ -73,6 +73,19 @@ def test_what_is_on_record_is_not_drawn_and_its_mesh_is_drawn_again_where_it_is_
     assert later.measured([request]).equals(before)
 
 
+def test_a_kept_sample_is_shown_without_rendering_it_in_the_layouts_of_its_montage(sampler, given, monkeypatch):
+    request = Request(given[0], 1, **SMALL)
+    (montage,) = sampler.shown(request)
+    assert np.array_equal(montage, pictures(sampler.drawn(request).mesh, sampler.settings.tile)[0])
+    turntable = sampler.shown(request, "seven_images")
+    assert len(turntable) == 3
+    monkeypatch.setattr(drawing, "pictures", lambda *_: pytest.fail("rendered again"))
+    for layout in ("montage", "montage_ref"):
+        assert np.array_equal(sampler.shown(request, layout)[0], montage)
+    with pytest.raises(pytest.fail.Exception):
+        sampler.shown(request, "seven_images")
+
+
 def test_photos_on_record_are_not_taken_again(sampler, given, monkeypatch):
     requests = [Request(given[0], 1, severity, **SMALL) for severity in ("clean", "severe")]
     before = sampler.measured(requests)

@@ -16,7 +16,7 @@ from lib.errors import BadInput
 from lib.generator.examine import largest_share, surface_of
 from lib.generator.loading import generator
 from lib.judges.candidates import Picture, render_candidate
-from lib.placement import one_thread
+from lib.placement import one_thread, release_memory
 from lib.study.subjects import truth
 from lib.study.tables import replacing
 from lib.study.validity import validity
@@ -58,10 +58,13 @@ def draw(folder: Path, weights: str, item: Object, tasks: Sequence[Task], tile: 
     pipeline, surface, structures, done = generator(folder, weights), truth(item), {}, []
     for task in tasks:
         started = perf_counter()
-        mesh = _sample(pipeline, task, fill_interior, structures)
+        sample = _sample(pipeline, task, fill_interior, structures)
+        mesh = surface_of(sample)
         seconds = round(perf_counter() - started, 2)
-        montage = Picture(pictures(mesh, tile)[0]).digest
-        done.append({"montage": montage, **measures(surface, mesh), "seconds": seconds})
+        (montage,) = pictures(mesh, tile)
+        _keep(task.file, sample, mesh, montage)
+        done.append({"montage": Picture(montage).digest, **measures(surface, mesh), "seconds": seconds})
+    release_memory()  # joblib ends a worker that has grown, and the next one begins by loading everything
     return done
 
 
@@ -90,21 +93,27 @@ def read(file: Path) -> Drawn:
         return Drawn(mesh, *(kept[name] for name in ("voxels", "slat", "structure")))
 
 
-def _sample(pipeline: Pipeline, task: Task, fill_interior: bool, structures: dict) -> trimesh.Trimesh | None:
+def shown(file: Path, tile: int, layout: str) -> Sequence[np.ndarray]:
+    """`pictures` of a sample that is kept: its montage is kept beside it, for any other layout its mesh is rendered."""
+    if layout not in (MONTAGE, WITH_PHOTO):
+        return pictures(read(file).mesh, tile, layout)
+    with np.load(file) as kept:
+        return (kept["montage"],)
+
+
+def _sample(pipeline: Pipeline, task: Task, fill_interior: bool, structures: dict) -> Sample | None:
     shared = {"fill_interior": fill_interior, "structures": structures}
     arguments = {"formats": ("mesh",), "trajectory": True, **shared, **task.budget}
     with adapted(pipeline, task.adapter, task.scale) as used:
         try:
-            sample = used.sample(task.photo, task.seed, **arguments)[0]
+            return used.sample(task.photo, task.seed, **arguments)[0]
         except BadInput:  # an empty structure
-            sample = None
-    mesh = surface_of(sample)
-    _keep(task.file, sample, mesh)
-    return mesh
+            return None
 
 
-def _keep(file: Path, sample: Sample | None, mesh: trimesh.Trimesh | None):
+def _keep(file: Path, sample: Sample | None, mesh: trimesh.Trimesh | None, montage: np.ndarray):
     arrays = dict.fromkeys(("vertices", "faces", "colors", "voxels", "slat", "structure"), np.empty((0, 3)))
+    arrays["montage"] = montage
     if sample is not None:
         latents = (sample.latent.coords[:, 1:], sample.latent.feats, sample.structure_trajectory[-1])
         arrays |= dict(zip(("voxels", "slat", "structure"), (x.cpu().numpy() for x in latents), strict=True))

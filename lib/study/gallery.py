@@ -16,7 +16,6 @@ from lib.profiles import Profile
 from lib.study import labels, own_plots
 from lib.study.adaptation import Study
 from lib.study.cells import Cell, paper_cells
-from lib.study.drawing import pictures
 from lib.study.own import Shown
 from lib.study.samples import Request
 from lib.study.tables import replacing
@@ -70,7 +69,7 @@ def keep(study: Study, cells: Sequence[Cell], answers: pd.DataFrame, truth: pd.D
 
 
 def _pictures(study: Study, a: Request, b: Request) -> list[np.ndarray]:
-    montages = (pictures(study.sampler.drawn(one).mesh, study.settings.tile)[0] for one in (a, b))
+    montages = (study.sampler.shown(one)[0] for one in (a, b))
     return [Picture(image).pixels for image in (a.photo(), *montages)]
 
 

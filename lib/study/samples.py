@@ -23,7 +23,7 @@ from lib.generator.examine import noise_seed
 from lib.generator.loading import find_generator
 from lib.judges.candidates import Candidate, Pair
 from lib.profiles import Profile, find_folder
-from lib.study.drawing import MONTAGE, WITH_PHOTO, Drawn, Task, draw, pictures, read
+from lib.study.drawing import MONTAGE, WITH_PHOTO, Drawn, Task, draw, read, shown
 from lib.study.records import Records
 from lib.study.shelf import mesh_digest
 from lib.study.subjects import CLEAN, Subject, photo_digest
@@ -109,6 +109,11 @@ class Sampler:
         self.provide([request])
         return read(self.file(request))
 
+    def shown(self, request: Request, layout: str = MONTAGE) -> Sequence[np.ndarray]:
+        """What a judge sees of a sample; drawn first where it is not in the cache."""
+        self.provide([request])
+        return shown(self.file(request), self.settings.tile, layout)
+
     def candidate(self, request: Request, layout: str) -> Candidate:
         """A sample that is on record, as a judge sees it; its picture is made when a judge looks at it."""
         key = self.key(request)
@@ -140,8 +145,8 @@ class Sampler:
         return self._photos[of]
 
     def file(self, request: Request) -> Path:
-        """Where mesh and latents are kept; see `lib.study.drawing.read`."""
-        return self.settings.cache_dir / "samples" / f"{self.key(request)}.npz"
+        """Where mesh, montage and latents are kept; see `lib.study.drawing.read`."""
+        return self.settings.cache_dir / "drawn" / f"{self.key(request)}.npz"
 
     def adapter_folder(self, name: str) -> Path:
         """Where an adapter's weights are kept."""
@@ -186,7 +191,7 @@ class _Pictures(Mapping):
     def __getitem__(self, layout: str):
         if layout != self.layout:
             raise KeyError(layout)
-        return pictures(self.sampler.drawn(self.request).mesh, self.sampler.settings.tile, layout)
+        return self.sampler.shown(self.request, layout)
 
     def __iter__(self) -> Iterator[str]:
         return iter([self.layout])
