@@ -158,19 +158,18 @@ def test_the_gallery_says_what_was_answered_and_what_is_true():
     assert [figure.axes[index].get_ylabel() for index in (0, 3, 6)] == ["photo", "A, adapted", "B, base"]
 
 
-def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_1(tmp_path, monkeypatch):
+def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_1(tmp_path):
     def request(name, shade):
         item = SimpleNamespace(item=SimpleNamespace(id=name))
         return SimpleNamespace(subject=item, photo=lambda: Image.new("RGB", (4, 4), "red"), shade=shade)
 
     names = ["chair", "sofa", "lamp"]
     seen = []
-    monkeypatch.setattr(gallery, "pictures", lambda mesh, tile: [np.full((2 * tile, 2 * tile, 3), mesh, np.uint8)])
     study = SimpleNamespace(
-        settings=SimpleNamespace(tile=2, tables_dir=tmp_path / "tables"),
+        settings=SimpleNamespace(tables_dir=tmp_path / "tables"),
         sampler=SimpleNamespace(
             provide=seen.extend,
-            drawn=lambda one: SimpleNamespace(mesh=one.shade),
+            shown=lambda one: [np.full((4, 4, 3), one.shade, np.uint8)],
             key=lambda one: f"{one.subject.item.id}-{one.shade}",
         ),
         adapted=lambda cell: [request(name, 200) for name in names],
@@ -189,7 +188,7 @@ def test_judged_pairs_carry_the_judges_answers_the_truth_and_their_row_of_table_
     assert [one.p_ab for one in entries] == pytest.approx(list(answers.p_ab[:6]))
     assert [one.row for one in entries] == ["ORPO, clean"] * 3 + ["conditioner repair, hard, severe"] * 3
     assert (entries[0].a.max(), entries[0].b.max(), entries[0].photo[0, 0, 0]) == (200, 100, 255)
-    del study.sampler.drawn
+    del study.sampler.shown
     gallery.keep(study, cells, answers.assign(outcome="flip"), truth, "table1", 1)
     again = gallery.load(study.settings)
     assert [one.verdict for one in again] == ["flip", "flip"]
