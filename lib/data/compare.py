@@ -51,8 +51,8 @@ def surface_distance(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
 
 
 # What is asked of a reference is kept for its next candidates; a mesh that changed has another hash.
-_kept_views = lru_cache(maxsize=4)(lambda reference, size: render(reference, judge_views(), size))
-_kept_points = lru_cache(maxsize=4)(surface_points)
+_kept_views = lru_cache(maxsize=1)(lambda reference, size: render(reference, judge_views(), size))
+_kept_points = lru_cache(maxsize=1)(surface_points)
 
 
 def mesh_error(

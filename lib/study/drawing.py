@@ -1,5 +1,6 @@
 """One object's samples, drawn in a worker process: what is kept of each, and how far it is from the truth."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from lib.generator.examine import largest_share, surface_of
 from lib.generator.loading import generator
 from lib.judges.candidates import Picture, render_candidate
 from lib.placement import one_thread, release_memory
+from lib.renderers.raycast import scene
 from lib.study.subjects import truth
 from lib.study.tables import replacing
 from lib.study.validity import validity
@@ -64,6 +66,8 @@ def draw(folder: Path, weights: str, item: Object, tasks: Sequence[Task], tile: 
         (montage,) = pictures(mesh, tile)
         _keep(task.file, sample, mesh, montage)
         done.append({"montage": Picture(montage).digest, **measures(surface, mesh), "seconds": seconds})
+    scene.cache_clear()
+    gc.collect()
     release_memory()  # joblib ends a worker that has grown, and the next one begins by loading everything
     return done
 
