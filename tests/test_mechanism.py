@@ -12,6 +12,7 @@ from tiny_study import tiny_study, undecided, write_generator
 
 from lib.data.compare import mesh_error
 from lib.data.procedural import furniture
+from lib.errors import BadInput
 from lib.study import drawing, lessons, mechanism, mechanism_plots, samples
 from lib.study.cells import STRUCTURE, Cell
 from lib.study.drawing import Drawn
@@ -46,7 +47,7 @@ def study(tmp_path_factory, drawn):
 
 @pytest.fixture(scope="module")
 def table(study):
-    return mechanism.mechanism(study)
+    return mechanism.mechanism(study, "full")
 
 
 def test_the_table_is_what_the_figures_draw(table):
@@ -106,7 +107,16 @@ def test_the_same_adapter_is_trained_with_several_seeds_of_which_the_first_is_th
 def test_a_second_run_draws_nothing_and_gives_the_same_numbers(table, study, monkeypatch):
     shutil.rmtree(study.settings.cache_dir)
     monkeypatch.setattr(samples, "draw", lambda *_: pytest.fail("it is on record"))
-    pd.testing.assert_frame_equal(mechanism.mechanism(study), table)
+    pd.testing.assert_frame_equal(mechanism.mechanism(study), table)  # also the training seeds of full coverage
+
+
+def test_other_training_seeds_belong_to_full_coverage(table, study, monkeypatch):
+    monkeypatch.setattr(study.finished, "answers", {})  # as before that run
+    plain = mechanism.mechanism(study)
+    pd.testing.assert_frame_equal(plain, table[table.cause != "chance"])
+    assert not study.finished.answers
+    with pytest.raises(BadInput, match="paper, full"):
+        mechanism.mechanism(study, "all")
 
 
 def test_a_method_without_lessons_has_rows_in_which_nothing_is_known(study, monkeypatch):
@@ -114,7 +124,7 @@ def test_a_method_without_lessons_has_rows_in_which_nothing_is_known(study, monk
     monkeypatch.setattr(study.school, "labels", {})
     monkeypatch.setattr(mechanism, "REPAIRS", [])
     monkeypatch.setattr(mechanism, "LOCUS", FLOWS)
-    found = mechanism.mechanism(study)
+    found = mechanism.mechanism(study, "full")
     assert (found.n == 0).all()
     assert found[["value", "low", "high"]].isna().all(axis=None)
     assert set(found.cause) == {"saturation", "wash-out", "locus", "chance"}

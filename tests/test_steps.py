@@ -116,8 +116,11 @@ def test_full_coverage_and_more_steps_cost_more():
 def test_what_04_made_is_not_made_again_in_05_and_06():
     (nothing,) = (step for step in steps(["04", "05"]) if step.notebook == "05")
     assert (nothing.samples, nothing.questions, nothing.operations) == (0, 0, 0)
-    later = {step.step: step for step in steps(["04", "06"]) if step.notebook == "06"}
-    alone = {step.step: step for step in steps(["06"])}
+    later = {step.step: step for step in steps(["04", "06"], coverage="full") if step.notebook == "06"}
+    alone = {step.step: step for step in steps(["06"], coverage="full")}
+    plain = {step.step: step for step in steps(["06"])}
+    assert "other training seeds" not in plain
+    assert plain["training"].trainings == 8
     assert (later["training"].trainings, alone["training"].trainings) == (2 + 4, 8 + 4)  # two are of the structure
     assert later["other training seeds"].samples == alone["other training seeds"].samples == 10 * 4
     assert later["training examples"].samples == 0

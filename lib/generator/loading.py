@@ -1,5 +1,6 @@
 """A generator by its folder or hub id: what it is read from, by content or commit, and where it is loaded to."""
 
+import gc
 import hashlib
 from functools import lru_cache
 from itertools import product
@@ -73,4 +74,6 @@ def alone(pipeline: Pipeline) -> Pipeline:
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, weights: str, device: torch.device) -> Pipeline:
     resident(device)  # room for what is loaded right onto the GPU
-    return load_pipeline(folder, device, None if device.type == "cpu" else torch.bfloat16)
+    pipeline = load_pipeline(folder, device, None if device.type == "cpu" else torch.bfloat16)
+    gc.freeze()  # it stays, as do the libraries: a collection after every object need not look through them all
+    return pipeline

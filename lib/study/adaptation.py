@@ -100,19 +100,25 @@ class Study:
 
         So a plain run shows, and does not overwrite, what a run of full coverage left on record.
         """
-        more = [cell for cell in known if cell in cells or self._finished_key(cell) in self.finished]
+        more = [cell for cell in known if cell in cells or self.has_finished(cell)]
         return more if len(more) > len(cells) else list(cells)
 
-    def finish(self, cells: Sequence[Cell]):
+    def has_finished(self, cell: Cell, training_seed: int = 0) -> bool:
+        """Whether `finish` was called for it, in this run or another with these settings."""
+        return self._finished_key(cell, training_seed) in self.finished
+
+    def finish(self, cells: Sequence[Cell], training_seed: int = 0):
         """Records that the table of these cells is made: all that it needs is on record."""
-        lines = [{"key": self._finished_key(cell), "cell": cell.name} for cell in cells]
+        seeded = {"training_seed": training_seed} if training_seed else {}
+        lines = [{"key": self._finished_key(cell, training_seed), "cell": cell.name} | seeded for cell in cells]
         if new := [line for line in lines if line["key"] not in self.finished]:
             self.finished.add(new)
 
-    def _finished_key(self, cell: Cell) -> str:
+    def _finished_key(self, cell: Cell, training_seed: int) -> str:
         settings = {name: getattr(self.settings, name) for name in DECISIVE}
         judges = [one.settings for one in (self.school.judge.judge, self.scorer.judge)]
-        return Records.key(self.sampler.weights, settings, judges, asdict(cell))
+        seeded = [training_seed] if training_seed else []
+        return Records.key(self.sampler.weights, settings, judges, asdict(cell), *seeded)
 
     def base(self, severity: str = CLEAN, kinds: tuple[str, ...] = KINDS) -> list[Request]:
         """The unchanged generator's sample of every evaluated object."""

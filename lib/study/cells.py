@@ -105,16 +105,17 @@ def sweep_cells() -> list[Cell]:
 
 def choose_cells(coverage: str) -> list[Cell]:
     """Table 1's cells: the paper's nine, or with "full" all, and below them those beyond the paper. Raises BadInput."""
-    return full_cells() + further_cells() if _full(coverage) else paper_cells()
+    return full_cells() + further_cells() if is_full(coverage) else paper_cells()
 
 
 def choose_sweep(coverage: str) -> list[Cell]:
     """Table 2's cells: all degradations together, with "full" also each alone. Raises BadInput."""
     together = [Cell("conditioner_repair", severity) for severity in SEVERITIES]
-    return together + sweep_cells() if _full(coverage) else together
+    return together + sweep_cells() if is_full(coverage) else together
 
 
-def _full(coverage: str) -> bool:
+def is_full(coverage: str) -> bool:
+    """Raises BadInput where it is neither "paper" nor "full"."""
     if coverage not in ("paper", "full"):
         raise BadInput("coverage", f"there is no coverage {coverage!r}", "Use one of: paper, full")
     return coverage == "full"

@@ -1,7 +1,7 @@
 """Notebook 06: why adaptation changes so little. The paper's three causes as numbers: saturation, wash-out, locus.
 
-And chance: the same adapter trained with other seeds. One number a row: cause, quantity, method, stage, by ("scale",
-"steps", "training seed" or ""), x, value, low, high, n. Quantities:
+And chance, with full coverage: the same adapter trained with other seeds. One number a row: cause, quantity, method,
+stage, by ("scale", "steps", "training seed" or ""), x, value, low, high, n. Quantities:
 
 flips                   share of pairs of adapted and base sample, clean photos, that flip
 probe                   flow-matching error at t = 0.5 on held-out examples, after training as a multiple of before
@@ -29,7 +29,7 @@ from lib.stats.bootstrap import mean_by_object, ratio_interval
 from lib.stats.estimands import FLIP
 from lib.study.adaptation import Study
 from lib.study.calibration import share
-from lib.study.cells import STRUCTURE, Cell
+from lib.study.cells import STRUCTURE, Cell, is_full
 from lib.study.drawing import Drawn
 from lib.study.records import Records
 from lib.study.samples import Request
@@ -48,18 +48,31 @@ REPAIRS = [Cell("conditioner_repair", severity) for severity in SEVERITIES]
 UNKNOWN = np.nan, np.nan, np.nan, 0
 
 
-def mechanism(study: Study) -> pd.DataFrame:
-    """All numbers; what is not on record is trained, drawn and asked first. Intervals are over objects."""
-    seed = study.settings.seed
-    shown = [*product([*LOCUS, *REPAIRS], [0]), *product(FLOWS, range(SEEDS))]
+def mechanism(study: Study, coverage: str = "paper") -> pd.DataFrame:
+    """All numbers; what is not on record is trained, drawn and asked first. Intervals are over objects.
+
+    coverage: with "full" the other training seeds, too; once they are on record, "paper" shows them as well. Raises
+    BadInput for any other.
+    """
+    seed, again = study.settings.seed, _other_seeds(study, coverage)
+    shown = [*product([*LOCUS, *REPAIRS], [0]), *product(FLOWS, (0, *again))]
     asked = [*product(PROBED, [0]), *shown]
     study.school.workshop.facts([study.school.adapter(*one) for one in asked])  # all adapters are trained at once
     drawn = [of for cell, number in shown for of in (*study.adapted(cell, number), *study.base(cell.severity))]
     moves = [of for _, _, _, *sides in _moves(study) for side in sides for of in side]
     study.sampler.measured(drawn + moves)  # all samples are drawn at once, those of an object one after another
-    parts = (_saturation, _probes, _wash_out, _locus, _chance)
+    parts = (_saturation, _probes, _wash_out, _locus, *[_chance] * bool(again))
     frame = pd.DataFrame([row for part in parts for row in part(study, seed)])
+    for number in again:
+        study.finish(FLOWS, number)
     return frame[["cause", "quantity", "method", "stage", "severity", "by", "x", "value", "low", "high", "n"]]
+
+
+def _other_seeds(study: Study, coverage: str) -> Sequence[int]:
+    """Besides the study's own, 0."""
+    others = range(1, SEEDS)
+    known = all(study.has_finished(*one) for one in product(FLOWS, others))
+    return others if is_full(coverage) or known else ()
 
 
 def _line(cause: str, quantity: str, cell: Cell, estimate, by: str = "", x: float = np.nan) -> dict:

@@ -16,7 +16,7 @@ from lib.judges.prompts import WORDINGS, prompt
 from lib.judges.protocol import ORDERS
 from lib.profiles import Profile
 from lib.study.adaptation import GATED
-from lib.study.cells import BEST_OF, METHODS, SAMPLING, Cell
+from lib.study.cells import BEST_OF, METHODS, SAMPLING, Cell, is_full
 from lib.study.failures import MODES
 from lib.study.generated import COMPARED
 from lib.study.lessons import RECIPES, REPAIR_PHOTOS, REPAIR_STEPS
@@ -55,13 +55,15 @@ class Step:
 def count(numbers: Sequence[str], settings: Profile, overrides: Mapping, prices: Prices, size: StudySize) -> list[Step]:
     """The steps of notebooks by their numbers; one that asks no model has a line without counts.
 
-    overrides: parameters of the notebooks; read are layout and n_options. Raises BadInput for an unknown layout.
+    overrides: parameters of the notebooks; read are layout, n_options and coverage. Raises BadInput for an unknown
+    layout or coverage.
     """
     layout = overrides.get("layout")
     normals, turntable = layout or "montage", layout or "turntable24"
     n_options = overrides.get("n_options", N_OPTIONS)
     seen = [Step("03", "the answers of 02", settings.n_judged)]
     first = size.cells if "04" in numbers else []
+    full = is_full(overrides.get("coverage") or "paper")
     before = [*first, *(size.sweep if "05" in numbers else [])]
     makers = {
         "01": lambda: _protocol(settings, prices),
@@ -69,7 +71,7 @@ def count(numbers: Sequence[str], settings: Profile, overrides: Mapping, prices:
         "03": lambda: seen if "02" in numbers else _calibration("03", settings, prices, normals),
         "04": lambda: _cells("04", size.cells, [], size, prices),
         "05": lambda: _cells("05", size.sweep, first, size, prices),
-        "06": lambda: _mechanism(before, size, prices),
+        "06": lambda: _mechanism(before, size, prices, full),
         "07": lambda: _proxies(settings, prices, turntable),
     }
     found = [makers[one]() if one in makers else [Step(one, UNCOUNTED.get(one, "no model"))] for one in numbers]
@@ -182,16 +184,15 @@ def _evaluation(number: str, cells: Sequence[Cell], done: Sequence[Cell], size: 
     return Step(number, "evaluation", size.n_eval, samples, questions, 0, spent, kept)
 
 
-def _mechanism(done: Sequence[Cell], size: StudySize, prices: Prices) -> list[Step]:
-    """Adapters that the notebooks before have not made, and samples at other scales and budgets."""
+def _mechanism(done: Sequence[Cell], size: StudySize, prices: Prices, full: bool) -> list[Step]:
+    """Adapters that the notebooks before have not made, and samples at other scales and budgets. full: of coverage."""
     new = [cell for cell in dict.fromkeys([*FLOWS, *LOCUS, *PROBED, *REPAIRS]) if cell not in done]
-    again = (SEEDS - 1) * FLOWS
+    again = (SEEDS - 1) * FLOWS if full else []
     steps = [_examples("06", new, done, size, prices)] if new else []
     steps.append(_trainings("06", [*new, *again], size, prices))
-    drawn = size.n_eval * len(again)
-    steps.append(
-        Step("06", "other training seeds", size.n_eval, drawn, 0, 0, drawn * prices.sample(), drawn * prices.kept())
-    )
+    if drawn := size.n_eval * len(again):
+        spent, kept = drawn * prices.sample(), drawn * prices.kept()
+        steps.append(Step("06", "other training seeds", size.n_eval, drawn, 0, 0, spent, kept))
     drawn = size.n_eval * len(set(new) & {*LOCUS, *REPAIRS} | _regimes([*LOCUS, *REPAIRS]) - _regimes(done))
     questions = len(ORDERS) * size.n_eval * len(set(new) & {*FLOWS})
     spent = drawn and drawn * prices.sample()
