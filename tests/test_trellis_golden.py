@@ -251,7 +251,9 @@ def samplers(case):
         times = []
 
         def velocity(x, t, cond, batch=batch, times=times):
-            times.append(t[0])
+            n = int(batch.max()) + 1
+            times += t[::n]  # one or, with guidance, two questions a call
+            batch = torch.cat([batch + part * n for part in range(len(t) // n)])
             mixed = torch.tanh(torch.einsum("oc,bc...->bo...", i["W"], x))
             extra = (cond.mean(1) @ i["U"] + 0.3 * torch.sin(math.pi * t / 1000)[:, None])[batch]
             return mixed + extra.view(*extra.shape, *[1] * (x.ndim - 2))

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from lib.adapters.examples import Example, structured_latent
+from lib.adapters.objectives import METHODS
 from lib.adapters.repair import RepairRecipe, train_repair
 from lib.adapters.train import RECORD, STAGES, LoraRecipe, train
 from lib.generator.loading import generator
@@ -88,6 +89,7 @@ class Workshop:
         names = [name for name in dict.fromkeys(names) if not (self.folder(name) / RECORD).is_file()]
         if not names:
             return
+        names.sort(key=lambda name: -_load(self.orders[name]))  # the longest first, so that no core waits for the last
         orders = [self.orders[name] for name in names]
         self.sampler.provide([of for order in orders for of in _drawn(order)])
         jobs = (delayed(_train)(*self._job(*both)) for both in zip(names, orders, strict=True))
@@ -115,6 +117,14 @@ class Workshop:
             (one.photo.photo(), *(self.sampler.file(of) if of else None for of in (one.winner, one.loser)))
             for one in lessons
         ]
+
+
+def _load(order: Order) -> int:
+    """What a step of training costs, roughly: passes through the flow, those with gradients counting three."""
+    if isinstance(order.recipe, RepairRecipe):
+        return 0
+    method = METHODS[order.recipe.method]
+    return len(method.reads) * (3 + method.base) + (order.loop is not None)
 
 
 def _drawn(order: Order) -> list[Request]:

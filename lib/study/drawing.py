@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import trimesh
@@ -124,5 +125,7 @@ def _keep(file: Path, sample: Sample | None, mesh: trimesh.Trimesh | None, monta
     if mesh is not None:
         vertices, faces = np.float32(mesh.vertices), np.int32(mesh.faces)  # as they were extracted
         arrays |= {"vertices": vertices, "faces": faces, "colors": mesh.visual.vertex_colors}
-    with replacing(file) as partial, partial.open("wb") as opened:
-        np.savez_compressed(opened, **arrays)
+    with replacing(file) as partial, ZipFile(partial, "w", ZIP_DEFLATED, compresslevel=1) as kept:
+        for name, array in arrays.items():  # as np.savez_compressed, whose level takes three times as long
+            with kept.open(f"{name}.npy", "w") as opened:
+                np.lib.format.write_array(opened, np.asarray(array))

@@ -19,9 +19,11 @@ A row is nan with n = 0 where nothing is known, as of a method that had no lesso
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 
 from lib.data.compare import mesh_error
 from lib.data.degrade import SEVERITIES
@@ -30,7 +32,7 @@ from lib.stats.estimands import FLIP
 from lib.study.adaptation import Study
 from lib.study.calibration import share
 from lib.study.cells import STRUCTURE, Cell, is_full
-from lib.study.drawing import Drawn
+from lib.study.drawing import Drawn, read
 from lib.study.records import Records
 from lib.study.samples import Request
 from lib.study.subjects import CLEAN
@@ -157,13 +159,18 @@ def distances(study: Study, first: Sequence[Request], second: Sequence[Request])
     new = {key: pair for key, pair in pairs.items() if key not in records}
     sampler.provide([of for pair in new.values() for of in pair])
     if new:
-        measured = {key: _distance(*map(sampler.drawn, pair)) for key, pair in new.items()}
-        records.add([{"key": key, "shifts": [_short(x) for x in shifts]} for key, shifts in measured.items()])
+        jobs = (delayed(_apart)(*map(sampler.file, pair)) for pair in new.values())
+        measured = zip(new, Parallel(sampler.workers if len(new) > 1 else 1)(jobs), strict=True)
+        records.add([{"key": key, "shifts": [_short(x) for x in shifts]} for key, shifts in measured])
     return pd.DataFrame([records[key]["shifts"] for key in pairs], columns=SHIFTS, dtype=float)
 
 
 def _short(value: float) -> float | None:
     return None if np.isnan(value) else float(f"{value:.6g}")
+
+
+def _apart(*files: Path) -> tuple[float, float, float]:
+    return _distance(*map(read, files))
 
 
 def _distance(a: Drawn, b: Drawn) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from lib.trellis.layers import require
 from lib.trellis.lora import adapter_names, load_lora, use_adapter
 from lib.trellis.mesh_extraction import Mesh
 from lib.trellis.samplers import Trajectory, sample_flow
-from lib.trellis.sparse import SparseTensor
+from lib.trellis.sparse import SparseTensor, collate
 
 FLOWS = "sparse_structure_flow_model", "slat_flow_model"
 REQUIRED = (*FLOWS, "sparse_structure_decoder")
@@ -156,9 +156,11 @@ class Pipeline:
     ) -> tuple[SparseTensor, Trajectory]:
         """Stage 2: condition [B or 1, L, C], voxels [T, 4] of B items and noise [T, 8] to structured latents [T, 8]."""
         voxels, flow = SparseTensor(noise, coords), self.models[FLOWS[1]]
+        twice = collate(voxels.items() * 2)  # what guidance asks about
 
         def velocity(feats: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-            return flow(voxels.with_feats(feats), t, cond).feats
+            x = voxels if len(t) == voxels.batch_size else twice
+            return flow(x.with_feats(feats), t, cond).feats
 
         cond = cond.expand(voxels.batch_size, -1, -1)
         result = self._run("slat", flow, velocity, noise, cond, keep, options)
