@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import trimesh
 
 from lib.data.compare import mesh_error
 from lib.data.corrupt import corrupt
 from lib.data.procedural import furniture
 from lib.errors import BadInput
 from lib.judges.mini import Size, save_mini
-from lib.judges.training import cases, samples
+from lib.judges.training import card, cases, samples
 from lib.judges.training.collection import Collection
 from lib.judges.training.evaluate import BARS
 from lib.judges.training.language import Features, LanguageLoss, Live
@@ -23,7 +24,8 @@ from lib.judges.training.questions import draw
 from lib.judges.training.recipes import KINDS, RECIPES
 from lib.judges.training.tower import Heads, TowerLoss
 from lib.judges.training.train import Plan, halves, train_judge
-from lib.judges.training.truth import mirrored_montage, preference, view_error
+from lib.judges.training.truth import mirrored_montage, preference, turned_montage, view_error
+from lib.judges.training.variety import bent, fine_parts, joined
 from lib.judges.vlm import VLMJudge
 from lib.profiles import ROOT, Profile
 from lib.renderers.cameras import judge_views
@@ -40,11 +42,12 @@ CHEAP = replace(X, mix=(3, 3, 3, 0, 3, 0, 0, 0))
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """The data of 24 objects, so that every layout is among them, with five candidates each."""
+    """The data of 48 objects with five candidates each: every layout is among them, and objects shown once."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "SHOWN_TWICE", 40)
         patch.setattr(samples, "CANDIDATES", 5)
         patch.setattr(samples, "SPLATS", 500)
-        yield write_shards(partial(samples.sample, CHEAP), tmp_path_factory.mktemp("scratch") / "data", 24, workers=1)
+        yield write_shards(partial(samples.sample, CHEAP), tmp_path_factory.mktemp("scratch") / "data", 48, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +85,36 @@ def test_a_training_object_is_a_function_of_its_index_and_starts_with_the_intact
     assert all((first[name] == again[name]).all() for name in first.files)
     assert (data.kinds[:, 0] == KINDS.index("intact")).all()
     assert (data.kinds[:, 1:] != KINDS.index("intact")).all()
-    intact = judge_montage(furniture("train", 3).mesh, 56)
-    assert (data.normals[3, 0].numpy() == intact).all(-1).mean() > 0.98
-    assert {len(data.extra[i]) for i in range(24)} == {4, 5}
+    assert data.photo.shape[1] == samples.PHOTOS
+    assert (data.photo[:, 0] != data.photo[:, 1]).any(-1).any(-1).any(-1).all()
+
+
+def test_the_first_objects_are_shown_in_another_layout_too_and_the_others_once(data):
+    assert [len(images) for images in data.extra] == [5] * 32 + [4] * 8 + [0] * 8
+    assert data.extra_layout[::8].tolist() == [0, 0, 1, 1, 2, -1]
+    assert all(len(data.having(layout)[0]) in (8, 16) for layout in samples.EXTRA)
+    few, many = samples.thinned(X.chances), X.chances
+    assert sum(few.values()) == pytest.approx(1)
+    assert few["smooth"] / few["floaters"] == pytest.approx(many["smooth"] / many["floaters"] / 3)
+    assert list(few) == list(many)
+
+
+def test_every_other_eight_objects_are_bent_by_less_than_damage_and_stay_in_the_box(data):
+    plain, turned = (judge_montage(furniture("train", X.first + i).mesh, 56) for i in (3, 11))
+    assert (data.normals[3, 0].numpy() == plain).all(-1).mean() > 0.98
+    assert (data.normals[11, 0].numpy() == turned).all(-1).mean() < 0.9
+    item = furniture("train", X.first + 11)
+    parts = fine_parts(item, 0.03)
+    whole, curved = joined(parts), joined(bent(parts, np.random.default_rng(0)))
+    assert (whole.vertices == joined(fine_parts(item, 0.03)).vertices).all()  # the given parts are left alone
+    assert curved.extents.max() == pytest.approx(1, abs=0.01)
+    assert np.abs(curved.bounds).max() == pytest.approx(0.5, abs=0.01)
+    moved = np.abs(curved.vertices[: len(whole.vertices)] - whole.vertices)
+    assert 0.005 < moved.mean() < 0.15
 
 
 def test_what_is_there_is_not_made_again(shards):
-    assert write_shards(None, shards[0].parent, 24, workers=1) == shards
+    assert write_shards(None, shards[0].parent, 48, workers=1) == shards
 
 
 def test_the_two_judges_share_neither_seed_nor_objects_nor_mix_nor_labels():
@@ -124,6 +150,27 @@ def test_a_mirrored_montage_is_the_montage_of_the_mirrored_mesh():
     drawn = (expected < 255).any(-1)
     assert (np.abs(got - expected).max(-1) <= 1)[drawn].mean() > 0.99
     assert (np.abs(judge_montage(mesh, 56) - expected).max(-1) <= 1)[drawn].mean() < 0.9
+
+
+def test_a_turned_montage_is_the_montage_of_the_turned_mesh(data):
+    mesh = furniture("train", 3).mesh
+    turned = mesh.copy()
+    turned.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, [0, 0, 1]))
+    montages = [torch.from_numpy(judge_montage(one, 56)) for one in (mesh, turned)]
+    assert (turned_montage(montages[0], 1) == montages[1]).all(-1).float().mean() > 0.98
+    assert (montages[0] == montages[1]).all(-1).float().mean() < 0.9
+    item, candidate = torch.tensor([3, 11]), torch.tensor([1, 2])
+    shown, damage = data.images("montage", item, candidate, False, 3)[:, 0], data.damage(item, candidate, False, 3)
+    assert torch.equal(turned_montage(shown, 1), data.normals[item, candidate])
+    assert torch.equal(turned_montage(damage, 1), data.damage(item, candidate, False))
+
+
+def test_only_montages_without_a_photo_are_turned_and_every_photo_is_shown(data):
+    asked = [draw(data, 16, np.random.default_rng(step)) for step in range(60)]
+    quarters = {name: {a.quarter for a in asked if a.prompt.layout.name == name} for name in ("montage", "montage_ref")}
+    assert quarters == {"montage": {0, 1, 2, 3}, "montage_ref": {0}}
+    assert {a.quarter for a in (draw(data, 16, np.random.default_rng(step), 1) for step in range(60))} == {0}
+    assert set(torch.cat([a.photo for a in asked]).tolist()) == set(range(samples.PHOTOS))
 
 
 def test_questions_charge_what_is_not_the_photos_object_and_only_where_there_is_a_photo(data):
@@ -239,7 +286,7 @@ def test_the_notebook_goes_from_nothing_to_a_judge_with_a_card_and_its_table(sha
         if "parameters" in cell.metadata.get("tags", []):
             space |= {"profile": "smoke", "judges": "judge_x", "weights": str(tmp_path / "mini"), "furniture": "none"}
             space |= {
-                "objects": 24,
+                "objects": 48,
                 "test_objects": 16,
                 "tower_minutes": 0.02,
                 "language_minutes": 0.02,
@@ -261,10 +308,26 @@ def test_the_notebook_goes_from_nothing_to_a_judge_with_a_card_and_its_table(sha
 def test_training_can_begin_with_the_weights_of_a_shipped_judge(shards, tmp_path):
     (tmp_path / "data").symlink_to(shards[0].parent)
     save_mini(tmp_path / "first", *CHEAP.build(TINY))
-    still = Plan(24, *[Budget(minutes=1e-9)] * 3)  # not one step
-    train_judge(replace(CHEAP, seed=99), still, tmp_path, tmp_path / "second", tmp_path / "first", "cpu", 1, TINY)
+    still = Plan(48, Budget(minutes=0), Budget(steps=0), Budget(minutes=1e-9))  # one stage, and of it not one step
+    start = tmp_path / "first", "cpu", 1, TINY
+    assert train_judge(replace(CHEAP, seed=99), still, tmp_path, tmp_path / "second", *start).empty
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["together.pt"]
     first, second = (VLMJudge(tmp_path / name).model.state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_card_tells_what_the_weights_were_that_training_began_with(tmp_path):
+    plan, curves = Plan(8, *[Budget(steps=1)] * 3), pd.DataFrame({"stage": ["tower"], "step": [9], "seconds": [120.0]})
+    folders = [tmp_path / name for name in ("first", "second", "unknown")]
+    for folder in folders:
+        folder.mkdir()
+    card.write_training_facts(folders[0], X, plan, curves, None)
+    card.write_training_facts(folders[1], X, plan, curves, folders[0])
+    told = pd.read_csv(folders[1] / "training.csv", index_col="fact").value["began from"]
+    assert told.startswith("weights trained on 8 of the procedural training split")
+    assert told.endswith("(stage tower 10 steps, 2 minutes), which began from random weights")
+    card.write_training_facts(folders[1], X, plan, curves, folders[2])
+    assert pd.read_csv(folders[1] / "training.csv", index_col="fact").value["began from"] == "the weights in unknown"
 
 
 def test_a_number_of_test_objects_that_leaves_no_other_of_the_category_is_refused(tmp_path):

@@ -82,7 +82,7 @@ def severed(mesh, part, amount, rng):
 def noise(mesh, amount, rng):
     """Displace every point by a smooth random field of `amount` rms."""
     mesh = refine(mesh, 0.03)
-    vertices = mesh.vertices + amount * _random_field(mesh.vertices, rng, 0.08, 0.2)
+    vertices = mesh.vertices + amount * random_field(mesh.vertices, rng, 0.08, 0.2)
     return _moved(mesh, vertices), f"displaced the surface by {amount:.1%} of the box (rms)"
 
 
@@ -130,7 +130,7 @@ def smooth(mesh, amount, rng, sigma=0.07, steps=4):
 def voxel(mesh, amount, rng):
     """Rebuild the surface from cubes of side `amount`; it is roughened first, or else flat sides would stay flat."""
     mesh = refine(mesh, 0.04)
-    mesh = _moved(mesh, mesh.vertices + 0.45 * amount * _random_field(mesh.vertices, rng, 0.1, 0.4))
+    mesh = _moved(mesh, mesh.vertices + 0.45 * amount * random_field(mesh.vertices, rng, 0.1, 0.4))
     solid, corner = _solid(mesh, amount)
     quads = []
     for axis, side in itertools.product(range(3), (0, 1)):
@@ -199,7 +199,7 @@ def _solid(mesh, cell, margin=1):
     return binary_fill_holes(solid), grid.origin - margin * cell
 
 
-def _random_field(points, rng, shortest, longest, waves=64):
+def random_field(points, rng, shortest, longest, waves=64):
     """(N, 3) Gaussian random field of unit rms length at (N, 3) points: a sum of waves with lengths in that range."""
     direction = rng.normal(size=(3, waves))
     wave = 2 * np.pi * direction / np.linalg.norm(direction, axis=0) / rng.uniform(shortest, longest, waves)

@@ -9,7 +9,7 @@ import torch
 
 from lib.judges.training.questions import SHARES
 from lib.judges.training.recipes import Recipe
-from lib.judges.training.samples import CANDIDATES
+from lib.judges.training.samples import CANDIDATES, PHOTOS, SHOWN_TWICE, thinned
 from lib.judges.training.train import Plan
 
 COLUMNS = ["layout", "case", "n", "raw", "flips", "consistent", "low", "high", "bar"]
@@ -22,12 +22,15 @@ def write_training_facts(folder: Path, recipe: Recipe, plan: Plan, curves: pd.Da
         "class": recipe.build()[0].__class__.__name__,
         "seed": recipe.seed,
         "objects": f"{plan.objects} of the procedural training split, from number {recipe.first}",
-        "candidates": f"{CANDIDATES} an object, the first intact",
-        "corruption mix": ", ".join(f"{kind} {chance:.2g}" for kind, chance in recipe.chances.items()),
+        "variety": "every other eight objects rounded, ornamented and bent",
+        "pictures": f"{PHOTOS} photos and {CANDIDATES} candidates an object, the first intact; candidates of the first "
+        f"{SHOWN_TWICE} objects also in another layout",
+        f"corruption mix, first {SHOWN_TWICE} objects": _shares(recipe.chances),
+        "corruption mix, other objects": _shares(thinned(recipe.chances)),
         "charges (constant, times severity)": ", ".join(f"{k} {a:g} + {b:g} s" for k, (a, b) in recipe.charge.items()),
         "charges for another object": "same category {:g}, another {:g}".format(*recipe.wrong),
-        "layout shares": ", ".join(f"{layout} {share:g}" for layout, share in SHARES.items()),
-        "began from": "random weights" if start is None else f"the weights in {Path(start).name}",
+        "layout shares": _shares(SHARES),
+        "began from": "random weights" if start is None else _history(start),
         **{
             f"stage {stage}": f"{row.steps + 1:.0f} steps, {row.seconds / 60:.0f} minutes"
             for stage, row in done.iterrows()
@@ -58,6 +61,19 @@ def write_card(folder: Path, table: pd.DataFrame, test_objects: str):
         f"aimed at.\n\n{rows.to_markdown(index=False, floatfmt='.3f')}\n",
         encoding="utf-8",
     )
+
+
+def _history(start: Path) -> str:
+    """How the weights were made that training began with, where their folder tells."""
+    if not (told := start / "training.csv").exists():
+        return f"the weights in {start.name}"
+    facts = pd.read_csv(told, index_col="fact").value
+    stages = ", ".join(f"{fact} {value}" for fact, value in facts.items() if fact.startswith("stage "))
+    return f"weights trained on {facts.objects} ({stages}), which began from {facts['began from']}"
+
+
+def _shares(table: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.2g}" for name, share in table.items())
 
 
 def _processor() -> str:

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from lib.judges.training.recipes import Recipe
 from lib.judges.training.samples import EXTRA
-from lib.judges.training.truth import charges, error_maps, mirrored_montage, mirrored_normals, view_error
+from lib.judges.training.truth import (
+    charges,
+    error_maps,
+    mirrored_montage,
+    mirrored_normals,
+    turned_montage,
+    view_error,
+)
 from lib.shards import read_shards
 
 PHOTO, MONTAGE = "photo", "montage"
@@ -17,10 +24,10 @@ PHOTO, MONTAGE = "photo", "montage"
 
 @dataclass
 class Collection:
-    """N objects with K candidates each.
+    """N objects with K candidates and P photos each.
 
-    photo (N,112,112,3), normals (N,K,112,112,3), depth (N,K,112,112) uint8; category, extra_layout (N,) int;
-    kinds (N,K) int; severity (N,K) float32; extra: for each object (M,c,112,112,3) uint8.
+    photo (N,P,112,112,3), normals (N,K,112,112,3), depth (N,K,112,112) uint8; category, extra_layout (N,) int;
+    kinds (N,K) int; severity (N,K) float32; extra: for each object (M,c,112,112,3) uint8, M may be 0.
     """
 
     recipe: Recipe
@@ -57,20 +64,26 @@ class Collection:
         same, another = self.recipe.wrong
         return error + torch.where(self.category[other] == self.category[photo], same, another)
 
-    def damage(self, item: Tensor, candidate: Tensor, mirror: bool, photo: Tensor | None = None) -> Tensor:
-        """(B,112,112) error at every pixel of the candidates' montages, against the object `photo` or their own."""
+    def damage(
+        self, item: Tensor, candidate: Tensor, mirror: bool, quarter: int = 0, photo: Tensor | None = None
+    ) -> Tensor:
+        """(B,112,112,1) error at every pixel of what `images` shows as montage, against the object `photo` or their
+        own."""
         own = zip((item, item if photo is None else photo), (candidate, 0), strict=True)
         montages = [x[i, c] for i, c in own for x in (self.normals, self.depth)]
-        error = error_maps(*montages)[0][..., None]
+        error = turned_montage(error_maps(*montages)[0][..., None], quarter)
         return mirrored_montage(error, False) if mirror else error
 
-    def images(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> Tensor:
-        """(B,c,112,112,3) uint8: what a layout shows of candidates; the photo, for the layout "photo"."""
+    def images(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool, quarter: int = 0) -> Tensor:
+        """(B,c,112,112,3) uint8: what a layout shows of candidates; for "photo" the photo of that number.
+
+        quarter: turns of the object before it is mirrored, in the layout "montage".
+        """
         if layout == PHOTO:
-            images = self.photo[item][:, None]
+            images = self.photo[item, candidate][:, None]
             return images.flip(-2) if mirror else images
         if layout == MONTAGE:
-            images = self.normals[item, candidate][:, None]
+            images = turned_montage(self.normals[item, candidate][:, None], quarter)
         else:
             images = torch.stack([self.extra[i][c] for i, c in zip(item.tolist(), candidate.tolist(), strict=True)])
         if not mirror or layout == "turntable24":  # the sheet's views are too small to be taken apart again
@@ -80,8 +93,8 @@ class Collection:
         return mirrored_montage(images, layout == MONTAGE)
 
     def having(self, layout: str) -> tuple[Tensor, int]:
-        """Indices of the objects whose candidates are seen in a layout, and how many candidates of each."""
-        if layout == MONTAGE:
-            return torch.arange(len(self.photo)), self.kinds.shape[1]
+        """Indices of the objects whose candidates are seen in a layout, and how many candidates, or photos, of each."""
+        if layout in (MONTAGE, PHOTO):
+            return torch.arange(len(self.photo)), (self.kinds if layout == MONTAGE else self.photo).shape[1]
         items = (self.extra_layout == EXTRA.index(layout)).nonzero()[:, 0]
         return items, len(self.extra[int(items[0])])

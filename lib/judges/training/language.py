@@ -24,12 +24,14 @@ ENCODED = 64  # images in one call
 class Features:
     """The tower's tokens for every picture of a collection, plain and mirrored, in half precision on the device."""
 
+    quarters = 1  # objects are as they stand: each turn would take a table of its own
+
     @torch.no_grad()
     def __init__(self, model, processor, data: Collection):
         self.model, self.processor, self.tables = model, processor, {}
         self.place = {layout: torch.full((len(data.photo),), -1) for layout in EXTRA}
         for layout in (PHOTO, MONTAGE, *EXTRA):
-            items, shown = (torch.arange(len(data.photo)), 1) if layout == PHOTO else data.having(layout)
+            items, shown = data.having(layout)
             if layout in EXTRA:
                 self.place[layout][items] = torch.arange(len(items))
             for mirror in (False, True) if layout != "turntable24" else (False,):
@@ -46,21 +48,23 @@ class Features:
             done.append(encode(self.model, self.processor, group).bfloat16())
         return torch.cat(done).unflatten(0, images.shape[:3])
 
-    def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> list[Tensor]:
-        """For each image of the layout (B,16,hidden) float32."""
+    def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool, quarter: int = 0) -> list[Tensor]:
+        """For each image of the layout (B,16,hidden) float32; `quarter` is 0."""
         place = self.place[layout][item] if layout in EXTRA else item
         return list(self.tables[layout, mirror][place, candidate].float().unbind(1))
 
 
 class Live:
-    """What `Features` tells, by the tower as it is now, so that it learns too."""
+    """What `Features` tells, by the tower as it is now, so that it learns too; objects may be turned."""
+
+    quarters = 4
 
     def __init__(self, model, processor, data: Collection):
         self.model, self.processor, self.data = model, processor, data
 
-    def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool) -> list[Tensor]:
+    def __call__(self, layout: str, item: Tensor, candidate: Tensor, mirror: bool, quarter: int = 0) -> list[Tensor]:
         """For each image of the layout (B,16,hidden) float32."""
-        images = self.data.images(layout, item, candidate, mirror)
+        images = self.data.images(layout, item, candidate, mirror, quarter)
         tokens = encode(self.model, self.processor, images.flatten(0, 1))
         return list(tokens.float().unflatten(0, images.shape[:2]).unbind(1))
 
@@ -77,14 +81,15 @@ class LanguageLoss:
         self.end = processor.tokenizer.eos_token_id
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        asked = draw(self.data, PAIRS, np.random.default_rng([*self.seed, step]))
+        asked = draw(self.data, PAIRS, np.random.default_rng([*self.seed, step]), self.features.quarters)
         layout, error = asked.prompt.layout, asked.error.to(self.device)
         pictured = MONTAGE if layout.name == "montage_ref" else layout.name
-        seen = [self.features(pictured, *pair, asked.mirror) for pair in zip(asked.of, asked.which, strict=True)]
+        shown = zip(asked.of, asked.which, strict=True)
+        seen = [self.features(pictured, *pair, asked.mirror, asked.quarter) for pair in shown]
         first, second = ([torch.cat(both) for both in zip(*order, strict=True)] for order in (seen, seen[::-1]))
         images = [*first, *second]
         if layout.photo:
-            photo = self.features(PHOTO, asked.item, torch.zeros_like(asked.item), asked.mirror)[0]
+            photo = self.features(PHOTO, asked.item, asked.photo, asked.mirror)[0]
             images = [photo.repeat(2, 1, 1), *images]
         error = torch.cat([error, error.flip(0)], 1)  # (2, 2 pairs): of the first and the second shown
         labels = label_ids(self.processor, asked.prompt)
@@ -126,7 +131,7 @@ class LanguageLoss:
         """(2 pairs, 2, 16, 4): of the first and the second shown."""
         photo = asked.item if asked.prompt.layout.photo else None
         first, second = (
-            cells(self.data.damage(*shown, asked.mirror, photo), 14)
+            cells(self.data.damage(*shown, asked.mirror, asked.quarter, photo), 14)
             for shown in zip(asked.of, asked.which, strict=True)
         )
         both = torch.stack([first, second], 1)

@@ -18,19 +18,22 @@ OTHER_WITH_PHOTO, OTHER_WITHOUT = 0.5, 0.15
 
 @dataclass(frozen=True)
 class Questions:
-    """B pairs in one form of prompt. item (B,): whose photo it is; of (2,B), which (2,B): object and candidate shown
-    first and second; error (2,B); mirror: all pictures are mirrored."""
+    """B pairs in one form of prompt. item (B,): whose photo it is, photo (B,): which of its photos; of (2,B),
+    which (2,B): object and candidate shown first and second; error (2,B); quarter: all objects are turned so often,
+    then mirror: all pictures are mirrored."""
 
     prompt: Prompt
     item: Tensor
+    photo: Tensor
     of: Tensor
     which: Tensor
     error: Tensor
+    quarter: int
     mirror: bool
 
 
-def draw(data: Collection, count: int, rng: np.random.Generator) -> Questions:
-    """`count` pairs for one layout."""
+def draw(data: Collection, count: int, rng: np.random.Generator, quarters: int = 4) -> Questions:
+    """`count` pairs for one layout; in "montage", one of `quarters` quarter turns."""
     layout = LAYOUTS[rng.choice(list(SHARES), p=list(SHARES.values()))]
     wording = rng.choice(list(WORDINGS), p=WORDING_SHARES)
     asked = prompt(layout.name, str(wording), tie=bool(rng.random() < TIES))
@@ -62,4 +65,6 @@ def draw(data: Collection, count: int, rng: np.random.Generator) -> Questions:
             if len(wrong):
                 error[side, wrong] = data.wrong_error(of[side, wrong], which[side, wrong], item[wrong])
     mirror = bool(rng.random() < 0.5) and layout.name != "turntable24"
-    return Questions(asked, item, of, which, error, mirror)
+    photo = torch.from_numpy(rng.integers(data.photo.shape[1], size=count))
+    quarter = int(rng.integers(quarters)) if layout.name == MONTAGE else 0
+    return Questions(asked, item, photo, of, which, error, quarter, mirror)

@@ -38,8 +38,8 @@ RECIPES = {
         Recipe(
             name="judge_x",
             family=mini_qwen,
-            seed=11,
-            first=0,
+            seed=111,
+            first=50_000,
             mix=(0.12, 0.13, 0.13, 0.1, 0.15, 0.11, 0.14, 0.12),
             charge={
                 "face_drop": (0.02, 0.04),
@@ -54,8 +54,8 @@ RECIPES = {
         Recipe(
             name="judge_y",
             family=mini_internvl,
-            seed=29,
-            first=1_000_000,
+            seed=129,
+            first=1_050_000,
             mix=(0.11, 0.14, 0.15, 0.11, 0.14, 0.1, 0.15, 0.1),
             charge={
                 "face_drop": (0.01, 0.05),

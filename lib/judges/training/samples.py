@@ -1,78 +1,87 @@
-"""One training object: its photo, its candidates, and what each layout shows of them. A pure function of the index."""
+"""One training object: its photos, its candidates, and what each layout shows of them. A pure function of the index."""
 
-from itertools import accumulate
+from collections.abc import Sequence
 
 import numpy as np
+import trimesh
 from PIL import Image
 
 from lib.data import damage
 from lib.data.corrupt import CORRUPTIONS, DAMAGES, corrupt
 from lib.data.photos import render_photo
-from lib.data.procedural import CATEGORIES, Furniture, furniture
-from lib.data.refine import mesh_of, refine
+from lib.data.procedural import CATEGORIES, furniture
+from lib.data.refine import mesh_of
 from lib.judges.candidates import Picture
 from lib.judges.training.layers import Layers, eight_bit_depth
 from lib.judges.training.recipes import KINDS, SIZE, Recipe
+from lib.judges.training.variety import bent, fine_parts, joined
 from lib.renderers.cameras import judge_views, turntable
 from lib.renderers.montage import grid, splat_montage
 from lib.renderers.raycast import normal_images, render, shaded_images
 from lib.renderers.splats import surface_splats
 
 IMAGE_SIZE = SIZE.image
-CANDIDATES = 10  # for each object; the first is intact
-EXTRA = ("seven_images", "turntable24", "splat")  # an object shows its candidates in one of these besides the montage
+PHOTOS, CANDIDATES = 3, 10  # of each object; the first candidate is intact
+# Many objects teach more than many pictures of each, so only the first show their candidates in one more layout.
+# The others are coarser and have less of the damage that takes longest to make: two of them for one of the first.
+SHOWN_TWICE, EXTRA = 320, ("seven_images", "turntable24", "splat")
+EDGES = 0.05, 0.03  # longest, of objects shown once and twice
+THINNED = {"noise": 0.5, "smooth": 1 / 3, "voxel": 0.5}  # share of them that objects shown once keep
 SPLATS, SPLATTED = 5_000, 4  # Gaussians on a mesh; candidates shown so (each costs as much as ten montages)
 RIGS = {"montage": (judge_views(), IMAGE_SIZE // 2), "seven_images": (turntable(3), IMAGE_SIZE)}
 RIGS["turntable24"] = (turntable(24), IMAGE_SIZE // 5)
 
 
 def sample(recipe: Recipe, index: int) -> dict[str, np.ndarray]:
-    """Object number `index` of a judge. K candidates, M of them in the extra layout with c images each.
+    """Object number `index` of a judge. K candidates, M of them in the extra layout with c images each; M may be 0.
 
-    photo (112,112,3) uint8; category (), extra_layout () int; kinds (K,) int, place in KINDS; severity (K,) float32;
-    normals (K,112,112,3) and depth (K,112,112) uint8, montages; extra (M,c,112,112,3) uint8, of candidates 0 to M - 1.
+    photo (PHOTOS,112,112,3) uint8; category (), extra_layout () int, -1 for none; kinds (K,) int, place in KINDS;
+    severity (K,) float32; normals (K,112,112,3) and depth (K,112,112) uint8, montages; extra (M,c,112,112,3) uint8,
+    of candidates 0 to M - 1.
     """
     item, rng = furniture("train", recipe.first + index), np.random.default_rng([recipe.seed, index])
-    photo = render_photo(item.mesh, IMAGE_SIZE, rng.uniform(-60, 60), rng.uniform(5, 35))
-    kinds = ["intact", *rng.choice(CORRUPTIONS, CANDIDATES - 1, p=list(recipe.chances.values()))]
+    turn, twice = index // len(CATEGORIES), index < SHOWN_TWICE
+    parts, mesh = fine_parts(item, EDGES[twice]), item.mesh
+    if turn % 2:
+        parts = bent(parts, rng)
+        mesh = joined(parts)
+    photos = [render_photo(mesh, IMAGE_SIZE, rng.uniform(-60, 60), rng.uniform(5, 35)) for _ in range(PHOTOS)]
+    chances = recipe.chances if twice else thinned(recipe.chances)
+    kinds = ["intact", *rng.choice(CORRUPTIONS, CANDIDATES - 1, p=list(chances.values()))]
     severity = np.where(np.arange(CANDIDATES) > 0, rng.uniform(0.03, 1, CANDIDATES), 0)
-    place = index // len(CATEGORIES) % len(EXTRA)
-    shown = _Object(item, EXTRA[place])
+    place = turn // 2 % len(EXTRA) if twice else -1
+    shown = _Object(mesh, parts, EXTRA[place] if twice else None)
     seen = [shown.candidate(*c, rng) for c in zip(kinds, severity, range(CANDIDATES), strict=True)]
     normals, depth, extra = zip(*seen, strict=True)
+    extra = [images for images in extra if images is not None]
     return {
-        "photo": Picture(photo).pixels,
+        "photo": np.stack([Picture(photo).pixels for photo in photos]),
         "category": np.array(CATEGORIES.index(item.category)),
         "extra_layout": np.array(place),
         "kinds": np.array([KINDS.index(kind) for kind in kinds]),
         "severity": severity.astype(np.float32),
         "normals": np.stack(normals),
         "depth": np.stack(depth),
-        "extra": np.stack([images for images in extra if images is not None]),
+        "extra": np.stack(extra) if extra else np.zeros((0, 1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8),
     }
+
+
+def thinned(chances: dict[str, float]) -> dict[str, float]:
+    """The chances of each corruption for an object shown once, from those for one shown twice."""
+    left = {kind: chance * THINNED.get(kind, 1) for kind, chance in chances.items()}
+    return {kind: chance / sum(left.values()) for kind, chance in left.items()}
 
 
 class _Object:
     """What is worked out once for an object, for all of its candidates."""
 
-    def __init__(self, item: Furniture, extra: str):
-        self.mesh, self.extra, self.rigs = item.mesh, extra, ["montage"] + [extra] * (extra in RIGS)
-        ends = list(accumulate(len(part.mesh()[1]) for part in item.primitives))
-        part = np.split(item.mesh.faces, ends[:-1])
-        whole, colors = item.mesh.vertices, item.mesh.visual.vertex_colors
-        parts = [refine(mesh_of(whole, faces, colors), 0.03) for faces in part]
-        start = np.cumsum([0, *(len(mesh.vertices) for mesh in parts)])
-        self.fine = mesh_of(
-            np.concatenate([mesh.vertices for mesh in parts]),
-            np.concatenate([mesh.faces + offset for mesh, offset in zip(parts, start[:-1], strict=True)]),
-            np.concatenate([mesh.visual.vertex_colors for mesh in parts]),
-        )
-        self.part = np.repeat(np.arange(len(parts)), [len(mesh.faces) for mesh in parts])
+    def __init__(self, mesh: trimesh.Trimesh, parts: Sequence[trimesh.Trimesh], extra: str | None):
+        self.mesh, self.extra, self.rigs = mesh, extra, ["montage"] + [extra] * (extra in RIGS)
+        self.fine, self.part = joined(parts), np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts])
         self.layers = {name: Layers(self.fine, *RIGS[name], name == "turntable24") for name in self.rigs}
 
     def candidate(self, kind: str, severity: float, number: int, rng: np.random.Generator):
         """normals and depth of the montage, and the extra layout's images or None."""
-        splatted = self.extra == "splat" and number < SPLATTED
         if kind in REMOVALS or kind == "intact":
             keep = np.ones(len(self.part), bool)
             if kind != "intact":
@@ -89,11 +98,11 @@ class _Object:
                 views[name] = (shaded or normal_images(seen), eight_bit_depth(seen.depth, RIGS[name][0][0]))
         normals, depth = views["montage"]
         montage = grid(normals), grid(depth[..., None])[..., 0]
-        if splatted:
+        if self.extra is None or (self.extra == "splat" and number >= SPLATTED):
+            return *montage, None
+        if self.extra == "splat":
             splats = surface_splats(mesh, SPLATS, int(rng.integers(2**31)))
             return *montage, splat_montage(splats, IMAGE_SIZE // 2)[None]
-        if self.extra == "splat":
-            return *montage, None
         if self.extra == "seven_images":
             return *montage, np.stack(list(views["seven_images"][0]))
         sheet = Image.fromarray(grid(list(views["turntable24"][0]), columns=5))

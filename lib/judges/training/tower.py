@@ -58,7 +58,7 @@ class TowerLoss:
         chosen = rng.permutation(len(CATEGORIES))[: OBJECTS // 2]
         items = np.concatenate([rng.choice(self.members[number], 2, replace=False) for number in chosen])
         candidates = rng.permuted(np.tile(np.arange(self.data.kinds.shape[1]), (OBJECTS, 1)), axis=1)[:, :SHOWN]
-        extra = [rng.choice(len(self.data.extra[item]), EXTRAS, replace=False) for item in items]
+        extra = [rng.choice(max(len(self.data.extra[item]), EXTRAS), EXTRAS, replace=False) for item in items]
         return torch.from_numpy(items), torch.from_numpy(np.concatenate([candidates, extra], 1))
 
     def __call__(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -67,7 +67,7 @@ class TowerLoss:
         items, candidates = self.draw(rng)
         mirror = bool(rng.random() < 0.5)
         whose, which, layouts, images = [], [], [], []
-        parts = [(PHOTO, items, torch.zeros_like(items))]
+        parts = [(PHOTO, items, torch.from_numpy(rng.integers(data.photo.shape[1], size=OBJECTS)))]
         parts.append((MONTAGE, items.repeat_interleave(SHOWN), candidates[:, :SHOWN].flatten()))
         for place, layout in enumerate(EXTRA):
             mine = data.extra_layout[items] == place
@@ -119,7 +119,7 @@ class TowerLoss:
         wrong, mapped = slice(2 * len(row)), slice(3 * len(row))
         error = self.data.error[other, which]
         error[wrong] = self.data.wrong_error(other[wrong], which[wrong], whose[wrong])
-        where = cells(self.data.damage(other[mapped], which[mapped], mirror, whose[mapped]), 14)
+        where = cells(self.data.damage(other[mapped], which[mapped], mirror, photo=whose[mapped]), 14)
         montage = tokens[MONTAGE].unflatten(0, (len(row), SHOWN))[shown.to(self.device), place]
         seen = self.heads.difference(tokens[PHOTO][photo], montage)
         loss = smooth_l1_loss(seen[..., 0].mean(1), error.to(self.device), beta=0.05)

@@ -19,7 +19,7 @@ from lib.placement import choose_device
 from lib.shards import write_shards
 from lib.training import Budget, fit, open_scratch, seeded
 
-TOGETHER_RATE = 3e-4  # of stage 3
+TOGETHER_RATE = 5e-4  # of stage 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ def train_judge(
 ) -> pd.DataFrame:
     """Trains a judge and writes its folder `weights`; the curves of the stages (column `stage`).
 
+    A stage with a budget of 0 is left out, as where `start` has been through it.
+
     scratch: data and checkpoints; whatever it holds is used, so a killed run goes on where it was. start: folder of
     weights to begin with instead of random ones. device: "auto" is a GPU where there is one.
     """
@@ -59,10 +61,15 @@ def train_judge(
     heads, readout = (
         seeded(recipe.seed, build).to(model.device) for build in (lambda: Heads(hidden), lambda: nn.Linear(hidden, 5))
     )
+    stages = {
+        "tower": (train_tower, heads, plan.tower),
+        "language": (train_language, readout, plan.language),
+        "together": (train_together, readout, plan.together),
+    }
     curves = [
-        train_tower(model, processor, heads, data, recipe, plan.tower, scratch).assign(stage="tower"),
-        train_language(model, processor, readout, data, recipe, plan.language, scratch).assign(stage="language"),
-        train_together(model, processor, readout, data, recipe, plan.together, scratch).assign(stage="together"),
+        train(model, processor, taught, data, recipe, budget, scratch).assign(stage=stage)
+        for stage, (train, taught, budget) in stages.items()
+        if min(budget.steps, budget.minutes) > 0
     ]
     save_mini(weights, model, processor)
     return pd.concat(curves, ignore_index=True)

@@ -58,6 +58,14 @@ def appearance(normals: Tensor) -> Tensor:
     return cells(torch.cat([(normals.float() / 127.5 - 1) * drawn, drawn], -1), 7)
 
 
+def turned_montage(image: Tensor, quarter: int) -> Tensor:
+    """The montage (...,H,W,C) of the object after `quarter` quarter turns: its four views change places."""
+    rows = [row.chunk(2, -2) for row in image.chunk(2, -3)]
+    views = [view for row in rows for view in row]
+    a, b, c, d = views[quarter:] + views[:quarter]
+    return torch.cat([torch.cat([a, b], -2), torch.cat([c, d], -2)], -3)
+
+
 def mirrored_montage(image: Tensor, normals: bool) -> Tensor:
     """The montage (...,H,W,C) uint8 of the mirrored object: left and right views change places, normals turn."""
     image = image.flip(-2).roll(image.shape[-3] // 2, -3)
