@@ -137,8 +137,8 @@ def test_the_conditioner_learns_and_reports_on_objects_it_does_not_train_on(data
 
 def test_the_autoencoder_learns_and_reports_on_objects_it_does_not_train_on(data, autoencoder):
     loss = StructureVaeLoss(*autoencoder, data, RECIPE_16)
-    curve = list(improve(loss, nn.ModuleList(autoencoder), 20))
-    assert curve[-1][0] < curve[0][0] - 0.03
+    curve = list(improve(loss, nn.ModuleList(autoencoder), 45))  # on some processors it stands still for 30
+    assert curve[-1][0] < curve[0][0] - 0.1
     assert 0 <= loss(structure.EVERY)[1]["IoU, held out"] <= 1
 
 
