@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import trimesh
+from trimesh.util import concatenate
 
 from lib.data.compare import mesh_error
 from lib.data.corrupt import corrupt
@@ -25,7 +26,7 @@ from lib.judges.training.recipes import KINDS, RECIPES
 from lib.judges.training.tower import Heads, TowerLoss
 from lib.judges.training.train import Plan, halves, train_judge
 from lib.judges.training.truth import mirrored_montage, preference, turned_montage, view_error
-from lib.judges.training.variety import bent, fine_parts, joined
+from lib.judges.training.variety import bent, fine_parts
 from lib.judges.vlm import VLMJudge
 from lib.profiles import ROOT, Profile
 from lib.renderers.cameras import judge_views
@@ -105,8 +106,8 @@ def test_every_other_eight_objects_are_bent_by_less_than_damage_and_stay_in_the_
     assert (data.normals[11, 0].numpy() == turned).all(-1).mean() < 0.9
     item = furniture("train", X.first + 11)
     parts = fine_parts(item, 0.03)
-    whole, curved = joined(parts), joined(bent(parts, np.random.default_rng(0)))
-    assert (whole.vertices == joined(fine_parts(item, 0.03)).vertices).all()  # the given parts are left alone
+    whole, curved = concatenate(parts), concatenate(bent(parts, np.random.default_rng(0)))
+    assert (whole.vertices == concatenate(fine_parts(item, 0.03)).vertices).all()  # the given parts are left alone
     assert curved.extents.max() == pytest.approx(1, abs=0.01)
     assert np.abs(curved.bounds).max() == pytest.approx(0.5, abs=0.01)
     moved = np.abs(curved.vertices[: len(whole.vertices)] - whole.vertices)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import trimesh
 from PIL import Image
+from trimesh.util import concatenate
 
 from lib.data import damage
 from lib.data.corrupt import CORRUPTIONS, DAMAGES, corrupt
@@ -14,7 +15,7 @@ from lib.data.refine import mesh_of
 from lib.judges.candidates import Picture
 from lib.judges.training.layers import Layers, eight_bit_depth
 from lib.judges.training.recipes import KINDS, SIZE, Recipe
-from lib.judges.training.variety import bent, fine_parts, joined
+from lib.judges.training.variety import bent, fine_parts
 from lib.renderers.cameras import judge_views, turntable
 from lib.renderers.montage import grid, splat_montage
 from lib.renderers.raycast import normal_images, render, shaded_images
@@ -44,7 +45,7 @@ def sample(recipe: Recipe, index: int) -> dict[str, np.ndarray]:
     parts, mesh = fine_parts(item, EDGES[twice]), item.mesh
     if turn % 2:
         parts = bent(parts, rng)
-        mesh = joined(parts)
+        mesh = concatenate(parts)
     photos = [render_photo(mesh, IMAGE_SIZE, rng.uniform(-60, 60), rng.uniform(5, 35)) for _ in range(PHOTOS)]
     chances = recipe.chances if twice else thinned(recipe.chances)
     kinds = ["intact", *rng.choice(CORRUPTIONS, CANDIDATES - 1, p=list(chances.values()))]
@@ -77,7 +78,7 @@ class _Object:
 
     def __init__(self, mesh: trimesh.Trimesh, parts: Sequence[trimesh.Trimesh], extra: str | None):
         self.mesh, self.extra, self.rigs = mesh, extra, ["montage"] + [extra] * (extra in RIGS)
-        self.fine, self.part = joined(parts), np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts])
+        self.fine, self.part = concatenate(parts), np.repeat(np.arange(len(parts)), [len(part.faces) for part in parts])
         self.layers = {name: Layers(self.fine, *RIGS[name], name == "turntable24") for name in self.rigs}
 
     def candidate(self, kind: str, severity: float, number: int, rng: np.random.Generator):

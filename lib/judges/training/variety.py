@@ -27,16 +27,6 @@ def fine_parts(item: Furniture, edge: float) -> list[trimesh.Trimesh]:
     return [refine(mesh_of(whole, faces, colors), edge) for faces in np.split(item.mesh.faces, ends[:-1])]
 
 
-def joined(parts: Sequence[trimesh.Trimesh]) -> trimesh.Trimesh:
-    """Parts side by side as one mesh, their faces in order."""
-    start = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    return mesh_of(
-        np.concatenate([part.vertices for part in parts]),
-        np.concatenate([part.faces + offset for part, offset in zip(parts, start[:-1], strict=True)]),
-        np.concatenate([part.visual.vertex_colors for part in parts]),
-    )
-
-
 def bent(parts: Sequence[trimesh.Trimesh], rng: np.random.Generator) -> list[trimesh.Trimesh]:
     """The same parts rounded, ornamented, and bent as one, in the unit box; ornaments are parts of their own."""
     parts = [_rounded(part, rng.uniform(0, ROUNDING)) if rng.random() < ROUNDED else part for part in parts]
