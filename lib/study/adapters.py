@@ -89,7 +89,7 @@ class Workshop:
         names = [name for name in dict.fromkeys(names) if not (self.folder(name) / RECORD).is_file()]
         if not names:
             return
-        names.sort(key=lambda name: -_load(self.orders[name]))  # the longest first, so that no core waits for the last
+        names.sort(key=lambda name: -_cost(self.orders[name]))  # the longest first, so that no core waits for the last
         orders = [self.orders[name] for name in names]
         self.sampler.provide([of for order in orders for of in _drawn(order)])
         jobs = (delayed(_train)(*self._job(*both)) for both in zip(names, orders, strict=True))
@@ -119,8 +119,9 @@ class Workshop:
         ]
 
 
-def _load(order: Order) -> int:
-    """What a step of training costs, roughly: passes through the flow, those with gradients counting three."""
+def _cost(order: Order) -> int:
+    """What a step of training costs, roughly: passes through the flow, those with gradients counting three, and one
+    for the loop of online pairs."""
     if isinstance(order.recipe, RepairRecipe):
         return 0
     method = METHODS[order.recipe.method]
