@@ -317,6 +317,12 @@ def test_training_can_begin_with_the_weights_of_a_shipped_judge(shards, tmp_path
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_training_without_a_stage_is_refused_before_it_makes_data(tmp_path):
+    with pytest.raises(BadInput, match=r"judge_x.*every stage is left out"):
+        train_judge(X, Plan(8, *[Budget(minutes=0)] * 3), tmp_path / "scratch", tmp_path / "weights")
+    assert not (tmp_path / "scratch").exists()
+
+
 def test_a_card_tells_what_the_weights_were_that_training_began_with(tmp_path):
     plan, curves = Plan(8, *[Budget(steps=1)] * 3), pd.DataFrame({"stage": ["tower"], "step": [9], "seconds": [120.0]})
     folders = [tmp_path / name for name in ("first", "second", "unknown")]

@@ -36,10 +36,10 @@ class Views:
     @cached_property
     def color(self) -> np.ndarray:
         """(V,H,W,3) float32 in [0,1]: unshaded vertex color, interpolated; 0 where there is nothing."""
-        weight = self.barycentric[self.mask]
-        weight = np.concatenate([1 - weight.sum(1, keepdims=True), weight], 1)
-        color = np.zeros_like(self.normal)
-        color[self.mask] = np.einsum("nc,ncd->nd", weight, self.corner_colors[self.face[self.mask]])
+        first, second, third = np.moveaxis(self.corner_colors[self.face[self.mask]], 1, 0)
+        to_second, to_third = np.moveaxis(self.barycentric[self.mask, None], -1, 0)
+        color = np.zeros_like(self.normal)  # a face of one color has it in every pixel, to the last bit
+        color[self.mask] = first + to_second * (second - first) + to_third * (third - first)
         return color
 
 
@@ -55,17 +55,35 @@ def scene(mesh: trimesh.Trimesh) -> o3d.t.geometry.RaycastingScene:
 
 def render(mesh: trimesh.Trimesh, cameras: Sequence[Camera], size: int) -> Views:
     """Views of `size` pixels, bit-identical on repeat. Raises BadInput for a mesh without a proper surface."""
-    _, faces = triangles(mesh)
+    vertices, faces = triangles(mesh)
     ray = rays(cameras, size)
     hits = scene(mesh).cast_rays(o3d.core.Tensor.from_numpy(ray))
-    normal, depth = hits["primitive_normals"].numpy(), hits["t_hit"].numpy()
+    # Copies: a program that ends with open3d's own memory in use has the exit status 1, and views are kept.
+    depth, face, barycentric = (hits[name].numpy().copy() for name in ("t_hit", "primitive_ids", "primitive_uvs"))
     mask = np.isfinite(depth)
-    for image, seen, direction, camera in zip(normal, mask, ray[..., 3:], cameras, strict=True):
-        facing = image[seen]
-        facing[np.einsum("nc,nc->n", facing, direction[seen]) > 0] *= -1
-        image[seen] = np.einsum("dc,nc->nd", camera.rotation.astype(np.float32), facing)
-    corner_colors = vertex_colors(mesh)[faces]
-    return Views(normal, depth, mask, hits["primitive_ids"].numpy(), hits["primitive_uvs"].numpy(), corner_colors)
+    of_face, normal = _face_normals(vertices, faces, face[mask]), np.zeros((*depth.shape, 3), np.float32)
+    for image, seen, ids, direction, camera in zip(normal, mask, face, ray[..., 3:], cameras, strict=True):
+        facing = of_face[ids[seen]]
+        facing[_dot(facing, direction[seen]) > 0] *= -1
+        image[seen] = np.stack([_dot(facing, axis) for axis in camera.rotation.astype(np.float32)], axis=1)
+    return Views(normal, depth, mask, face, barycentric, vertex_colors(mesh)[faces])
+
+
+def _face_normals(vertices: np.ndarray, faces: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(F,3) float32 unit normals of the faces `seen`; 0 for the others, and for one without area. Embree's own differ
+    in their last bits from processor to processor, and then images do by a level."""
+    wanted, normals = np.zeros(len(faces), bool), np.zeros(faces.shape, np.float32)
+    wanted[seen] = True
+    a, b, c = np.moveaxis(vertices[faces[wanted]], 1, 0)
+    across = np.cross(b - a, c - a)
+    normals[wanted] = across / np.maximum(np.sqrt(_dot(across, across)), np.finfo(float).tiny)[:, None]
+    return normals
+
+
+def _dot(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Products along the last axis, added one by one: `@` and einsum round differently on different processors."""
+    x, y, z = np.moveaxis(vectors * others, -1, 0)
+    return x + y + z
 
 
 def normal_images(views: Views) -> np.ndarray:
@@ -78,6 +96,6 @@ def normal_images(views: Views) -> np.ndarray:
 
 def shaded_images(views: Views) -> np.ndarray:
     """(V,H,W,4) uint8 RGBA, straight alpha: vertex color under a head light with some ambient light."""
-    light = AMBIENT + (1 - AMBIENT) * np.maximum(views.normal @ HEAD_LIGHT, 0)
+    light = AMBIENT + (1 - AMBIENT) * np.maximum(_dot(views.normal, HEAD_LIGHT), 0)
     rgba = np.concatenate([views.color * light[..., None], views.mask[..., None]], -1)
     return (rgba * 255 + 0.5).astype(np.uint8)

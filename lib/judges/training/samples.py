@@ -25,7 +25,7 @@ IMAGE_SIZE = SIZE.image
 PHOTOS, CANDIDATES = 3, 10  # of each object; the first candidate is intact
 # Many objects teach more than many pictures of each, so only the first show their candidates in one more layout.
 # The others are coarser and have less of the damage that takes longest to make: two of them for one of the first.
-SHOWN_TWICE, EXTRA = 320, ("seven_images", "turntable24", "splat")
+SHOWN_TWICE, EXTRA = 240, ("seven_images", "turntable24", "splat")
 EDGES = 0.05, 0.03  # longest, of objects shown once and twice
 THINNED = {"noise": 0.5, "smooth": 1 / 3, "voxel": 0.5}  # share of them that objects shown once keep
 SPLATS, SPLATTED = 5_000, 4  # Gaussians on a mesh; candidates shown so (each costs as much as ten montages)

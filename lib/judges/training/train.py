@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from lib.errors import BadInput
 from lib.judges.forward import batch_attention
 from lib.judges.mini import Size, save_mini
 from lib.judges.training.collection import Collection
@@ -19,7 +20,7 @@ from lib.placement import choose_device
 from lib.shards import write_shards
 from lib.training import Budget, fit, open_scratch, seeded
 
-TOGETHER_RATE = 5e-4  # of stage 3
+TOGETHER_RATE = 3e-4  # of stage 3
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,11 @@ def train_judge(
     A stage with a budget of 0 is left out, as where `start` has been through it.
 
     scratch: data and checkpoints; whatever it holds is used, so a killed run goes on where it was. start: folder of
-    weights to begin with instead of random ones. device: "auto" is a GPU where there is one.
+    weights to begin with instead of random ones. device: "auto" is a GPU where there is one. Raises BadInput where
+    every stage is left out.
     """
+    if not any(map(_wanted, (plan.tower, plan.language, plan.together))):
+        raise BadInput(f"the training of {recipe.name}", "every stage is left out", "Give one of them some minutes.")
     open_scratch(scratch)
     paths = write_shards(partial(sample, recipe), scratch / "data", plan.objects, workers, f"objects for {recipe.name}")
     data = Collection.read(recipe, paths)
@@ -69,10 +73,14 @@ def train_judge(
     curves = [
         train(model, processor, taught, data, recipe, budget, scratch).assign(stage=stage)
         for stage, (train, taught, budget) in stages.items()
-        if min(budget.steps, budget.minutes) > 0
+        if _wanted(budget)
     ]
     save_mini(weights, model, processor)
     return pd.concat(curves, ignore_index=True)
+
+
+def _wanted(budget: Budget) -> bool:
+    return min(budget.steps, budget.minutes) > 0
 
 
 def train_tower(

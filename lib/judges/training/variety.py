@@ -5,7 +5,6 @@ a chair. So half of the training objects are rounded, get ornaments, and are ben
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 import trimesh
@@ -22,9 +21,10 @@ ORNAMENTS, RADIUS, EDGE = 16, (0.01, 0.035), 0.03  # at most; their size and lon
 
 def fine_parts(item: Furniture, edge: float) -> list[trimesh.Trimesh]:
     """A mesh of each primitive, with edges of at most `edge`, short enough to be cut and bent."""
-    ends = list(accumulate(len(part.mesh()[1]) for part in item.primitives))
-    whole, colors = item.mesh.vertices, item.mesh.visual.vertex_colors
-    return [refine(mesh_of(whole, faces, colors), edge) for faces in np.split(item.mesh.faces, ends[:-1])]
+    parts = [(*part.mesh(), part.color) for part in item.primitives]
+    return [
+        refine(mesh_of(points, faces, np.tile(255 * color, (len(points), 1))), edge) for points, faces, color in parts
+    ]
 
 
 def bent(parts: Sequence[trimesh.Trimesh], rng: np.random.Generator) -> list[trimesh.Trimesh]:
