@@ -63,6 +63,21 @@ def test_a_second_run_trains_draws_and_asks_nothing(study, monkeypatch):
     pd.testing.assert_frame_equal(table(later, cells), before)
 
 
+def test_the_longest_training_begins_first(study, monkeypatch):
+    cells = [
+        Cell("conditioner_repair", "severe"),
+        Cell("sft_clean", "mild"),
+        Cell("sft_clean", "mild", stage="both"),
+        Cell("dpo_0.1"),
+        Cell("dreamdpo"),
+    ]
+    begun = []
+    monkeypatch.setattr(adapters, "_train", lambda *job: begun.append(job[5].name) or [adapters.UNTAUGHT])
+    names = [study.school.adapter(cell) for cell in cells]
+    study.school.workshop.make(names)
+    assert begun == names[::-1]
+
+
 def test_an_adapter_is_trained_again_where_a_sample_of_it_is_needed(study):
     cell = Cell("sft_clean", "mild")
     request = study.adapted(cell)[0]

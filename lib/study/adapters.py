@@ -120,12 +120,12 @@ class Workshop:
 
 
 def _cost(order: Order) -> int:
-    """What a step of training costs, roughly: passes through the flow, those with gradients counting three, and one
-    for the loop of online pairs."""
+    """What training costs, roughly: for each stage the passes through its flow in a step, those with gradients counting
+    three, and one for the loop of online pairs."""
     if isinstance(order.recipe, RepairRecipe):
         return 0
     method = METHODS[order.recipe.method]
-    return len(method.reads) * (3 + method.base) + (order.loop is not None)
+    return len(STAGES[order.recipe.stage]) * (len(method.reads) * (3 + method.base) + (order.loop is not None))
 
 
 def _drawn(order: Order) -> list[Request]:
