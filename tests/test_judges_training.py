@@ -16,7 +16,7 @@ from lib.data.corrupt import corrupt
 from lib.data.procedural import furniture
 from lib.errors import BadInput
 from lib.judges.mini import Size, save_mini
-from lib.judges.training import card, cases, samples
+from lib.judges.training import card, cases, figures, samples
 from lib.judges.training.collection import Collection
 from lib.judges.training.evaluate import BARS
 from lib.judges.training.language import Features, LanguageLoss, Live
@@ -315,6 +315,14 @@ def test_training_can_begin_with_the_weights_of_a_shipped_judge(shards, tmp_path
     assert [path.name for path in tmp_path.glob("*.pt")] == ["together.pt"]
     first, second = (VLMJudge(tmp_path / name).model.state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_curves_have_a_panel_for_each_stage_that_was_trained():
+    told = {"step": [0, 10], "seconds": [0.0, 60.0], **{loss: [1.0, 0.5] for loss in figures.TOLD}}
+    for stages in (["together"], ["language", "together"]):
+        table = pd.concat(pd.DataFrame(told).assign(stage=stage, judge="judge_y") for stage in stages)
+        titles = [axis.get_title() for axis in figures.curves(table).axes]
+        assert titles == [f"judge_y, {stage}" for stage in stages]
 
 
 def test_a_training_without_a_stage_is_refused_before_it_makes_data(tmp_path):

@@ -10,16 +10,16 @@ SHOWN = {"tower": ["appearance", "damage", "quality", "reference"], "language": 
 
 
 def curves(table: pd.DataFrame) -> Figure:
-    """Losses of the stages against minutes, one panel a stage and a judge."""
-    judges = list(table.judge.unique())
+    """Losses of the stages that were trained against minutes, one panel a stage and a judge."""
+    judges, stages = list(table.judge.unique()), [stage for stage in SHOWN if stage in set(table.stage)]
     figure, axes = plt.subplots(
-        len(judges), len(SHOWN), figsize=(7, 2.2 * len(judges)), squeeze=False, layout="constrained"
+        len(judges), len(stages), figsize=(7, 2.2 * len(judges)), squeeze=False, layout="constrained"
     )
     for row, judge in zip(axes, judges, strict=True):
-        for axis, (stage, losses) in zip(row, SHOWN.items(), strict=True):
+        for axis, stage in zip(row, stages, strict=True):
             part = table[(table.judge == judge) & (table.stage == stage)]
-            smooth = part[losses].rolling(SMOOTH, min_periods=1).mean()
-            for loss in losses:
+            smooth = part[SHOWN[stage]].rolling(SMOOTH, min_periods=1).mean()
+            for loss in smooth:
                 axis.plot(part.seconds / 60, smooth[loss], label=loss, lw=1)
             axis.set(title=f"{judge}, {stage}", xlabel="minutes", yscale="log")
             axis.legend(fontsize=6)
