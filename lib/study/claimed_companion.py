@@ -32,7 +32,7 @@ def companion_claims(published: pd.DataFrame) -> list[Claim]:
             agreement(proxy="judge X"),
         ),
         Claim(
-            "They agree beyond chance",
+            "How far they agree beyond chance",
             "companion, text",
             "kappa 0.66",
             "kappa, on montages,",
