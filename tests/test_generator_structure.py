@@ -191,6 +191,17 @@ def test_the_flow_sees_the_condition_unless_it_is_dropped(data, autoencoder):
         assert (loss(3)[1]["loss"] != before) == depends
 
 
+@pytest.mark.parametrize("mismatch", [0.0, 0.5, 1.0])
+def test_so_many_photos_that_the_flow_sees_are_of_another_object(data, autoencoder, monkeypatch, mismatch):
+    recipe, shown = replace(RECIPE_16, structure=replace(RECIPE_16.structure, mismatch=mismatch)), []
+    loss = flow_loss(data, autoencoder, recipe)
+    error = loss.error
+    monkeypatch.setattr(loss, "error", lambda item, seen, *rest: shown.extend(item != seen) or error(item, seen, *rest))
+    for step in range(1, 21):
+        loss(step)
+    assert abs(np.mean(shown) - mismatch) <= 0.15 * (0 < mismatch < 1)
+
+
 def test_the_flow_learns_and_samples_objects_it_does_not_train_on(data, autoencoder, monkeypatch):
     loss = flow_loss(data, autoencoder)
     curve = [value for value, _ in improve(loss, loss.flow, 15)]

@@ -19,6 +19,7 @@ def write_training_facts(folder: Path, recipe: Recipe, curves: pd.DataFrame, sta
         "seed": recipe.seed,
         "data": f"{data.objects - data.held} objects from the first of the procedural training split, "
         f"{data.photos} photos of each, and all of it mirrored; {data.held} more to watch",
+        "pairs that do not match": f"{recipe.structure.mismatch:.0%} of those of the structure flow, see its module",
         "began from": "random weights" if start is None else f"the weights in {start.name}",
         **{
             f"stage {stage.replace('_', ' ')}": f"{row.steps + 1:.0f} steps, {row.seconds / 60:.0f} minutes"

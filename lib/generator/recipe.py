@@ -90,6 +90,7 @@ class Structure:
     flow_batch: int = 48
     flow_rate: float = 1e-3
     drop: float = 0.1  # of the conditions, for guidance
+    mismatch: float = 0.55  # of the conditions are of another object, see `structure`
     flow_budget: Budget = field(default_factory=lambda: Budget(minutes=63))
 
 
@@ -200,7 +201,7 @@ class Recipe:
     structure: Structure = Structure()
     slat: Slat = Slat()
     # On training objects 25 steps did no better in either stage; guidance helps the structure, and the latents not.
-    structure_sampler: dict = field(default_factory=lambda: sampler(12, 3.0))
+    structure_sampler: dict = field(default_factory=lambda: sampler(12, 10.0))
     slat_sampler: dict = field(default_factory=lambda: sampler(4, 0.0))
 
     def within(self, minutes: dict[str, float | None]) -> "Recipe":
